@@ -1,0 +1,155 @@
+//! A claim: what an attempt and the hold it becomes have in common, and the one place that decides
+//! whether a lock was released or lost.
+
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Moment};
+use crate::driver::ReportLoss;
+use crate::queue::Ticket;
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const LOST: u8 = 2;
+
+/// Open until it is closed by its owner or lost, whichever comes first, and never both.
+#[derive(Debug)]
+pub(crate) struct Claim<K: Clone + Eq + Hash> {
+    fate: AtomicU8,
+    /// Nanoseconds of a [`Moment`]; [`Moment::NEVER`] without a lease.
+    deadline: AtomicU64,
+    reason: OnceLock<String>,
+    /// Cancelled by loss only. What users get is a child of it, which they may cancel.
+    signal: CancellationToken,
+    public: OnceLock<CancellationToken>,
+    clock: Arc<dyn Clock>,
+    pub(crate) ticket: Ticket<K>,
+}
+
+impl<K: Clone + Eq + Hash> Claim<K> {
+    pub(crate) fn new(ticket: Ticket<K>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            fate: AtomicU8::new(OPEN),
+            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+            reason: OnceLock::new(),
+            signal: CancellationToken::new(),
+            public: OnceLock::new(),
+            clock,
+            ticket,
+        }
+    }
+
+    pub(crate) fn signal(&self) -> &CancellationToken {
+        &self.signal
+    }
+
+    pub(crate) fn public_token(&self) -> &CancellationToken {
+        self.public.get_or_init(|| self.signal.child_token())
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Moment) {
+        self.deadline.store(deadline.as_nanos(), Ordering::SeqCst);
+    }
+
+    fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.deadline.load(Ordering::SeqCst))
+    }
+
+    /// Right even when no task has run since the lease ended: the clock is read now.
+    pub(crate) fn is_lost(&self) -> bool {
+        let deadline = self.deadline();
+        if deadline != Moment::NEVER && self.clock.now() >= deadline {
+            self.lose("its lease ran out before it was extended");
+        }
+        self.fate.load(Ordering::SeqCst) == LOST
+    }
+
+    /// What is left of the lease; `None` without one.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let deadline = self.deadline();
+        if deadline == Moment::NEVER {
+            return None;
+        }
+        Some(if self.is_lost() { Duration::ZERO } else { deadline.since(self.clock.now()) })
+    }
+
+    /// Ends the claim by loss, unless it has ended. The holder is told first; then the next local
+    /// waiter may go on, because what this one had is gone.
+    pub(crate) fn lose(&self, reason: &str) {
+        if self.end(LOST) {
+            // Empty until here: only the winner of the exchange sets it.
+            let _ = self.reason.set(reason.to_owned());
+            self.signal.cancel();
+            self.ticket.leave();
+        }
+    }
+
+    /// Ends the claim by its owner's wish.
+    ///
+    /// # Errors
+    /// The reason of the loss, if it was lost before.
+    pub(crate) fn close(&self) -> Result<(), String> {
+        if !self.is_lost() && self.end(CLOSED) { Ok(()) } else { Err(self.loss_reason()) }
+    }
+
+    pub(crate) fn loss_reason(&self) -> String {
+        self.reason.get().cloned().unwrap_or_else(|| "it has ended".to_owned())
+    }
+
+    fn end(&self, fate: u8) -> bool {
+        self.fate.compare_exchange(OPEN, fate, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + Sync> ReportLoss for Claim<K> {
+    fn report(&self, reason: String) {
+        self.lose(&reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::mode::Mode;
+    use crate::queue::{LocalQueue, Patience};
+
+    fn claim(clock: &ManualClock) -> Claim<u8> {
+        let ticket = LocalQueue::new().join(1, Mode::Exclusive, Patience::Tries);
+        Claim::new(ticket, Arc::new(clock.clone()))
+    }
+
+    #[test]
+    fn loss_after_a_clean_release_is_not_signalled() {
+        let claim = claim(&ManualClock::default());
+        assert_eq!(claim.close(), Ok(()));
+        claim.lose("too late");
+        assert!(!claim.is_lost() && !claim.signal().is_cancelled());
+    }
+
+    #[test]
+    fn a_lease_is_lost_by_the_clock_alone_and_for_good() {
+        let clock = ManualClock::default();
+        let claim = claim(&clock);
+        claim.set_deadline(Moment::from_nanos(10));
+        assert_eq!(claim.remaining(), Some(Duration::from_nanos(10)));
+        clock.advance(Duration::from_nanos(10));
+        assert!(claim.is_lost() && claim.signal().is_cancelled());
+        claim.set_deadline(Moment::from_nanos(1000));
+        assert!(claim.is_lost(), "an extension that comes too late changes nothing");
+        assert!(claim.close().is_err());
+    }
+
+    #[test]
+    fn users_can_cancel_their_token_without_losing_the_lock() {
+        let claim = claim(&ManualClock::default());
+        claim.public_token().cancel();
+        assert!(!claim.is_lost() && !claim.signal().is_cancelled());
+        claim.lose("gone");
+        assert!(claim.signal().is_cancelled());
+    }
+}

@@ -1,0 +1,311 @@
+//! The engine: how a lock is acquired, held and given back, the same for every backend.
+//!
+//! An acquire runs in its caller's future. Whatever it has at the backend belongs to a
+//! [`Candidate`], which withdraws it if the future is dropped at any await.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::background::{BoxFuture, Home, spawn_to_the_end};
+use crate::candidate::Candidate;
+use crate::claim::Claim;
+use crate::clock::{Clock, Moment, SystemClock};
+use crate::driver::{Attempt, Driver, Lease, LossReporter};
+use crate::error::{LockError, LockResult, NoAnswer};
+use crate::guarantees::HoldEnds;
+use crate::handle::Handle;
+use crate::hold::{Hold, Holds};
+use crate::keeper::Keeper;
+use crate::mode::Mode;
+use crate::queue::{LocalQueue, Patience};
+use crate::timeout::{Deadline, bounded, require_runtime};
+
+/// How a provider's engine behaves, whatever the backend.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long one request to the backend may take. Default: 2 s.
+    pub operation_timeout: Duration,
+    /// Where renewals and other background work run. Default: on the runtime in use.
+    pub home: Home,
+    /// What leases are measured with. Default: the machine's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            operation_timeout: Duration::from_secs(2),
+            home: Home::CurrentRuntime,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Options {
+    /// Sets how long one request to the backend may take.
+    #[must_use]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// Keeps renewals on the library's own thread, so that a blocked runtime loses nothing.
+    #[must_use]
+    pub fn keeper_thread(mut self, on: bool) -> Self {
+        self.home = if on { Home::LibraryThread } else { Home::CurrentRuntime };
+        self
+    }
+
+    /// Sets what leases are measured with.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+pub(crate) struct Engine<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) options: Options,
+    pub(crate) closing: CancellationToken,
+    pub(crate) holds: Holds<D>,
+    queue: Arc<LocalQueue<D::Key>>,
+    keeper: Keeper<D>,
+}
+
+impl<D: Driver> Engine<D> {
+    pub(crate) fn new(driver: D, options: Options) -> Arc<Self> {
+        Arc::new_cyclic(|engine| Self {
+            keeper: Keeper::new(options.home, engine.clone()),
+            driver,
+            options,
+            closing: CancellationToken::new(),
+            holds: Holds::new(),
+            queue: LocalQueue::new(),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.options.clock
+    }
+
+    /// Acquires by the deadline; `None` if others held or came first until then.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        key: &D::Key,
+        mode: Mode,
+        deadline: Deadline,
+    ) -> LockResult<Option<Handle<D>>> {
+        if self.closing.is_cancelled() {
+            return Err(LockError::Cancelled);
+        }
+        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
+        let ticket = self.queue.join(key.clone(), mode, patience);
+        let claim = Arc::new(Claim::new(ticket, Arc::clone(&self.options.clock)));
+        let attempt = Attempt::new(key.clone(), mode, LossReporter(Arc::clone(&claim) as _));
+        let mut candidate = Candidate::new(self, name, attempt, claim);
+        loop {
+            if !candidate.admitted(deadline).await? {
+                return Ok(None);
+            }
+            if let Some(handle) = candidate.try_once().await? {
+                return Ok(Some(handle));
+            }
+            if deadline.has_passed() {
+                return Ok(None);
+            }
+            require_runtime()?;
+            if candidate.waits_at_server() {
+                return candidate.wait(deadline).await;
+            }
+        }
+    }
+
+    /// Turns a granted claim into a hold that the keeper looks after.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        hold: Hold<D>,
+        lease: Option<Lease>,
+    ) -> LockResult<Handle<D>> {
+        let hold = Arc::new(hold);
+        if let Some(lease) = lease {
+            hold.claim.set_deadline(lease.deadline());
+        }
+        hold.claim.ticket.held();
+        let handle = Handle::new(Arc::clone(self), Arc::clone(&hold));
+        if !self.holds.insert(&hold) {
+            return Err(LockError::Cancelled);
+        }
+        if let Some(lease) = lease
+            && let Some(cadence) = self.driver.extension_cadence()
+        {
+            self.keeper.keep(&hold, lease, cadence);
+        }
+        Ok(handle)
+    }
+
+    /// Gives a lock back for its holder. Dropped half way, the background finishes it.
+    pub(crate) async fn release(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
+        if let Err(reason) = hold.claim.close() {
+            self.give_back(hold);
+            return Err(LockError::LockLost(reason));
+        }
+        if !hold.start_leaving() {
+            return Err(LockError::LockLost(hold.claim.loss_reason()));
+        }
+        self.keeper.forget(hold.id());
+        hold.claim.ticket.releasing();
+        let mut unfinished = Unfinished { engine: self, hold: Some(&hold) };
+        let limit = self.options.operation_timeout;
+        let result = bounded(limit, self.driver.release(&hold.grant)).await;
+        unfinished.hold = None;
+        self.gave_back(&hold, &result);
+        if result.as_ref().is_err_and(|error| !matches!(error, LockError::LockLost(_))) {
+            self.keep_trying(Arc::clone(&hold));
+        }
+        result
+    }
+
+    /// Gives a lock back without anybody waiting for it: its handle was dropped, or it is lost and
+    /// only its traces remain.
+    pub(crate) fn give_back(self: &Arc<Self>, hold: Arc<Hold<D>>) {
+        // Closed or lost: either way nothing is signalled from here on.
+        let _ = hold.claim.close();
+        if !hold.start_leaving() {
+            return;
+        }
+        self.keeper.forget(hold.id());
+        match self.driver.release_now(&hold.grant) {
+            Some(result) => self.gave_back(&hold, &result),
+            None => {
+                hold.claim.ticket.releasing();
+                self.keep_trying(hold);
+            }
+        }
+    }
+
+    fn gave_back(&self, hold: &Hold<D>, result: &LockResult<()>) {
+        hold.claim.ticket.leave();
+        self.holds.finished(hold, result);
+    }
+
+    fn keep_trying(self: &Arc<Self>, hold: Arc<Hold<D>>) {
+        let engine = Arc::clone(self);
+        spawn_to_the_end(self.options.home, move || {
+            let (engine, hold) = (Arc::clone(&engine), Arc::clone(&hold));
+            Box::pin(async move {
+                let answered = |result: &LockResult<()>| engine.gave_back(&hold, result);
+                let release = || Box::pin(engine.driver.release(&hold.grant)) as BoxFuture<'_, _>;
+                engine.persist("release", &hold.name, release, answered).await;
+            })
+        });
+    }
+
+    /// Gives up an attempt; what it may have left at the backend is undone in the background.
+    pub(crate) fn withdraw(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        attempt: Attempt<D::Key, D::Place>,
+        claim: Arc<Claim<D::Key>>,
+    ) {
+        // Nobody holds it, so nobody is told.
+        let _ = claim.close();
+        if !self.driver.must_withdraw(&attempt) {
+            drop(attempt);
+            claim.ticket.leave();
+            return;
+        }
+        self.holds.withdrawal_begins();
+        let (engine, name) = (Arc::clone(self), Arc::clone(name));
+        let attempt = Arc::new(tokio::sync::Mutex::new(attempt));
+        let ended = Arc::new(Mutex::new(false));
+        spawn_to_the_end(self.options.home, move || {
+            let (engine, name, claim) =
+                (Arc::clone(&engine), Arc::clone(&name), Arc::clone(&claim));
+            let (attempt, ended) = (Arc::clone(&attempt), Arc::clone(&ended));
+            Box::pin(async move {
+                let answered = |_: &LockResult<()>| {
+                    claim.ticket.leave();
+                    let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !std::mem::replace(&mut *ended, true) {
+                        engine.holds.withdrawal_ends();
+                    }
+                };
+                let withdraw = || {
+                    let (engine, attempt) = (&engine, &attempt);
+                    Box::pin(
+                        async move { engine.driver.withdraw(&mut *attempt.lock().await).await },
+                    ) as BoxFuture<'_, _>
+                };
+                engine.persist("withdrawal", &name, withdraw, answered).await;
+            })
+        });
+    }
+
+    /// Repeats a clean-up until it succeeds, the lock turns out to be somebody else's, or a lease
+    /// would have ended by itself. A driver without leases ends the session when it cannot know.
+    async fn persist<'a>(
+        &self,
+        what: &'static str,
+        name: &str,
+        mut operation: impl FnMut() -> BoxFuture<'a, LockResult<()>>,
+        answered: impl Fn(&LockResult<()>),
+    ) {
+        let began = self.clock().now();
+        let end = match self.driver.guarantees().hold_ends {
+            HoldEnds::WithLease(lease) => began.after(lease),
+            HoldEnds::WithSession | HoldEnds::WithProcess => Moment::NEVER,
+        };
+        loop {
+            let result = bounded(self.options.operation_timeout, operation()).await;
+            answered(&result);
+            match result {
+                Ok(()) | Err(LockError::LockLost(_)) => return,
+                Err(error) if self.clock().now() >= end || self.closing.is_cancelled() => {
+                    return tracing::warn!(lock = name, %error, "{what} failed for good");
+                }
+                Err(error) => tracing::debug!(lock = name, %error, "{what} will be tried again"),
+            }
+            tokio::select! {
+                () = self.closing.cancelled() => {}
+                () = tokio::time::sleep(self.driver.fallback_period()) => {}
+            }
+        }
+    }
+
+    /// See [`Provider::shutdown`](crate::traits::Provider::shutdown).
+    pub(crate) async fn shutdown(self: &Arc<Self>) -> Vec<(String, LockError)> {
+        self.closing.cancel();
+        for hold in self.holds.close() {
+            hold.claim.lose("the provider was shut down");
+            self.give_back(hold);
+        }
+        let limit = self.options.operation_timeout.saturating_mul(2);
+        // Who is left when the time is over is listed below.
+        let _ = bounded(limit, self.everything_ended()).await;
+        self.holds.failures(|| LockError::connection(NoAnswer(limit)))
+    }
+
+    async fn everything_ended(&self) -> LockResult<()> {
+        self.holds.emptied().await;
+        Ok(())
+    }
+}
+
+/// A release whose future was dropped goes on in the background.
+struct Unfinished<'a, D: Driver> {
+    engine: &'a Arc<Engine<D>>,
+    hold: Option<&'a Arc<Hold<D>>>,
+}
+
+impl<D: Driver> Drop for Unfinished<'_, D> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold {
+            self.engine.keep_trying(Arc::clone(hold));
+        }
+    }
+}

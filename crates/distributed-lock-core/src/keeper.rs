@@ -1,0 +1,209 @@
+//! The keeper: extends the leases of a provider in batches and tells loss when one runs out.
+//!
+//! One task for all leases, started by the first. What it does with each lease is decided by
+//! [`LeaseMachine`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::background::{Home, Resident};
+use crate::clock::Moment;
+use crate::driver::{Driver, Extension, Lease};
+use crate::engine::Engine;
+use crate::error::LockResult;
+use crate::hold::Hold;
+use crate::lease::{LeaseCommand, LeaseEnd, LeaseEvent, LeaseMachine};
+use crate::timeout::bounded;
+
+pub(crate) struct Keeper<D: Driver> {
+    schedule: Arc<Schedule<D>>,
+    resident: Resident,
+}
+
+struct Schedule<D: Driver> {
+    leases: Mutex<Leases<D>>,
+    /// Something earlier than what the keeper sleeps for was added.
+    earlier: Notify,
+}
+
+struct Leases<D: Driver> {
+    kept: HashMap<u64, Kept<D>>,
+    /// When each lease wants attention.
+    due: BTreeSet<(Moment, u64)>,
+}
+
+struct Kept<D: Driver> {
+    hold: Arc<Hold<D>>,
+    machine: LeaseMachine,
+    due: Moment,
+}
+
+type Batch<D> = Vec<Arc<Hold<D>>>;
+type Answer<D> = (Batch<D>, LockResult<Vec<Extension>>);
+
+impl<D: Driver> Keeper<D> {
+    pub(crate) fn new(home: Home, engine: Weak<Engine<D>>) -> Self {
+        let leases = Leases { kept: HashMap::new(), due: BTreeSet::new() };
+        let schedule = Arc::new(Schedule { leases: Mutex::new(leases), earlier: Notify::new() });
+        let kept = Arc::clone(&schedule);
+        let resident = Resident::new(home, move || {
+            let (engine, schedule) = (engine.clone(), Arc::clone(&kept));
+            Box::pin(keep(engine, schedule))
+        });
+        Self { schedule, resident }
+    }
+
+    /// Keeps a lease alive from now on.
+    pub(crate) fn keep(&self, hold: &Arc<Hold<D>>, lease: Lease, cadence: Duration) {
+        let machine = LeaseMachine::granted(lease, cadence);
+        let due = lease.sent().after(cadence).min(machine.deadline());
+        let mut leases = self.schedule.lock();
+        let is_first = leases.due.first().is_none_or(|(first, _)| due < *first);
+        leases.due.insert((due, hold.id()));
+        leases.kept.insert(hold.id(), Kept { hold: Arc::clone(hold), machine, due });
+        drop(leases);
+        self.resident.ensure();
+        if is_first {
+            self.schedule.earlier.notify_one();
+        }
+    }
+
+    /// Forgets a lease that is released or lost.
+    pub(crate) fn forget(&self, id: u64) {
+        self.schedule.lock().forget(id);
+    }
+}
+
+async fn keep<D: Driver>(engine: Weak<Engine<D>>, schedule: Arc<Schedule<D>>) {
+    let mut extensions: JoinSet<Answer<D>> = JoinSet::new();
+    if let Some(alive) = engine.upgrade() {
+        // An earlier keeper may have ended with its runtime, and extensions with it.
+        schedule.lock().forget_questions(alive.clock().now());
+    }
+    loop {
+        let Some(alive) = engine.upgrade() else { return };
+        let now = alive.clock().now();
+        let (batch, next) = schedule.lock().collect_due(now);
+        if !batch.is_empty() {
+            extensions.spawn(extend(Arc::clone(&alive), batch));
+        }
+        let pause = next.map(|next| next.since(now));
+        drop(alive);
+        tokio::select! {
+            biased;
+            Some(answer) = extensions.join_next() => {
+                let Some(alive) = engine.upgrade() else { return };
+                match answer {
+                    Ok(answer) => schedule.lock().take_answer(alive.clock().now(), answer),
+                    // The driver panicked: its leases run out by their own deadline.
+                    Err(error) => tracing::error!(%error, "extension ended abnormally"),
+                }
+            }
+            () = schedule.earlier.notified() => {}
+            () = sleep_or_forever(pause) => {}
+        }
+    }
+}
+
+async fn sleep_or_forever(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One attempt for many leases, bounded so that there is time for another.
+async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D> {
+    let cadence = engine.driver.extension_cadence().unwrap_or(Duration::MAX);
+    let limit = engine.options.operation_timeout.min(cadence / 2);
+    let grants: Vec<&D::Grant> = batch.iter().map(|hold| &hold.grant).collect();
+    let result = bounded(limit, engine.driver.extend(&grants)).await;
+    if let Err(error) = &result {
+        tracing::warn!(locks = grants.len(), %error, "extension failed, will be tried again");
+    }
+    drop(grants);
+    (batch, result)
+}
+
+impl<D: Driver> Schedule<D> {
+    fn lock(&self) -> MutexGuard<'_, Leases<D>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Driver> Leases<D> {
+    /// What to extend now, and when to look again; leases that have run out are told on the way.
+    fn collect_due(&mut self, now: Moment) -> (Batch<D>, Option<Moment>) {
+        let mut batch = Vec::new();
+        if self.due.first().is_some_and(|(first, _)| *first <= now) {
+            let near: Vec<u64> = self
+                .due
+                .iter()
+                .map_while(|(due, id)| {
+                    let ahead = self.kept.get(id).map_or(Duration::ZERO, |k| k.machine.reach());
+                    (*due <= now.after(ahead)).then_some(*id)
+                })
+                .collect();
+            batch.extend(near.into_iter().filter_map(|id| self.feed(id, now, LeaseEvent::Tick)));
+        }
+        (batch, self.due.first().map(|(due, _)| *due))
+    }
+
+    /// Whoever was asked will not answer.
+    fn forget_questions(&mut self, now: Moment) {
+        let asked = |kept: &&Kept<D>| kept.machine.is_asking();
+        let asked: Vec<u64> = self.kept.values().filter(asked).map(|k| k.hold.id()).collect();
+        for id in asked {
+            self.feed(id, now, LeaseEvent::Unknown);
+        }
+    }
+
+    fn take_answer(&mut self, now: Moment, (batch, result): Answer<D>) {
+        let mut outcomes = result.unwrap_or_default().into_iter();
+        for hold in batch {
+            let event = match outcomes.next() {
+                Some(Extension::Extended(lease)) => LeaseEvent::Extended(lease),
+                Some(Extension::Refused(reason)) => {
+                    hold.claim.lose(&reason);
+                    LeaseEvent::Refused
+                }
+                Some(Extension::Unknown(_)) | None => LeaseEvent::Unknown,
+            };
+            self.feed(hold.id(), now, event);
+        }
+    }
+
+    /// Gives one lease one event; returns it if it is to be extended.
+    fn feed(&mut self, id: u64, now: Moment, event: LeaseEvent) -> Option<Arc<Hold<D>>> {
+        let kept = self.kept.get_mut(&id)?;
+        let command = kept.machine.on(now, event);
+        let (due, extend) = match command {
+            LeaseCommand::SleepUntil(due) => (due, None),
+            LeaseCommand::Extend => (kept.machine.deadline(), Some(Arc::clone(&kept.hold))),
+            LeaseCommand::Lose(end) => {
+                let hold = Arc::clone(&kept.hold);
+                self.forget(id);
+                hold.claim.lose(match end {
+                    LeaseEnd::RanOut => "its lease ran out before it was extended",
+                    LeaseEnd::Refused => "the server refused to extend it",
+                });
+                return None;
+            }
+        };
+        kept.hold.claim.set_deadline(kept.machine.deadline());
+        let before = std::mem::replace(&mut kept.due, due);
+        self.due.remove(&(before, id));
+        self.due.insert((due, id));
+        extend
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(kept) = self.kept.remove(&id) {
+            self.due.remove(&(kept.due, id));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The shared state of in-memory locks, and the switches that make it fail.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Moment;
+use crate::driver::LossReporter;
+use crate::error::{LockError, LockResult};
+use crate::mode::Mode;
+use crate::token::FencingToken;
+
+/// How a [`MemoryStore`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Behaviour {
+    /// At once.
+    #[default]
+    Prompt,
+    /// Every request is refused with [`LockError::Backend`] and has no effect.
+    Refuse,
+    /// Requests are not answered and have no effect until this changes.
+    Hang,
+    /// Requests take effect at once and are answered this much later.
+    AnswerLate(Duration),
+}
+
+/// The state that in-memory providers share: their "server". Clones are the same store.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of every change: those who wait see each one, also one that came before they looked.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    resources: HashMap<String, BTreeMap<u64, Entry>>,
+    behaviour: Behaviour,
+    last_id: u64,
+    last_token: u64,
+    extensions: u64,
+}
+
+struct Entry {
+    mode: Mode,
+    expires: Moment,
+    loss: LossReporter,
+}
+
+impl MemoryStore {
+    /// A new store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The store of this name in this process, made when it is first asked for.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        static STORES: OnceLock<Mutex<HashMap<String, MemoryStore>>> = OnceLock::new();
+        let stores = STORES.get_or_init(Mutex::default);
+        let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// Sets how requests are answered from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.lock().behaviour = behaviour;
+        self.0.changed.send_replace(());
+    }
+
+    /// Takes a lock of this name from all who hold it, readers and writers, and tells them.
+    pub fn lose(&self, name: &str) {
+        let lost = self.lock().resources.remove(&format!("lock:{name}"));
+        for entry in lost.into_iter().flatten() {
+            entry.1.loss.lost("the store was told to lose it");
+        }
+        self.0.changed.send_replace(());
+    }
+
+    /// How many requests to extend leases have come, whatever the number of leases in each.
+    #[must_use]
+    pub fn extensions(&self) -> u64 {
+        self.lock().extensions
+    }
+
+    /// How many holds there are of all names.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.lock().resources.values().map(BTreeMap::len).sum()
+    }
+
+    /// A number for a hold that is about to be asked for.
+    pub(super) fn new_id(&self) -> u64 {
+        let mut state = self.lock();
+        state.last_id += 1;
+        state.last_id
+    }
+
+    /// Takes a lock if it is free.
+    pub(super) fn take(
+        &self,
+        (key, id): (&str, u64),
+        mode: Mode,
+        now: Moment,
+        expires: Moment,
+        loss: &LossReporter,
+    ) -> bool {
+        let mut state = self.lock();
+        let entries = state.resources.entry(key.to_owned()).or_default();
+        entries.retain(|_, entry| entry.expires > now);
+        let free = match mode {
+            Mode::Exclusive => entries.is_empty(),
+            Mode::Shared => entries.values().all(|entry| entry.mode == Mode::Shared),
+            Mode::Permit { max } => u32::try_from(entries.len()).is_ok_and(|held| held < max),
+        };
+        if free {
+            entries.insert(id, Entry { mode, expires, loss: loss.clone() });
+        }
+        free
+    }
+
+    /// Moves the end of some holds; `false` for each that is gone.
+    pub(super) fn extend(&self, holds: &[(&str, u64)], now: Moment, until: Moment) -> Vec<bool> {
+        let mut state = self.lock();
+        state.extensions += 1;
+        let mut extend = |key: &str, id: &u64| {
+            let entry = state.resources.get_mut(key)?.get_mut(id)?;
+            (entry.expires > now).then(|| entry.expires = until)
+        };
+        holds.iter().map(|(key, id)| extend(key, id).is_some()).collect()
+    }
+
+    /// Ends a hold; `false` if it is gone.
+    pub(super) fn end(&self, key: &str, id: u64) -> bool {
+        let mut state = self.lock();
+        let Some(entries) = state.resources.get_mut(key) else { return false };
+        let ended = entries.remove(&id).is_some();
+        if entries.is_empty() {
+            state.resources.remove(key);
+        }
+        drop(state);
+        self.0.changed.send_replace(());
+        ended
+    }
+
+    /// Draws a token for a hold, unless it is gone.
+    pub(super) fn token(&self, key: &str, id: u64, now: Moment) -> Option<FencingToken> {
+        let mut state = self.lock();
+        let entry = state.resources.get(key)?.get(&id)?;
+        if entry.expires <= now {
+            return None;
+        }
+        state.last_token += 1;
+        Some(FencingToken(state.last_token))
+    }
+
+    /// Sees every change from now on.
+    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// Does one request as the store behaves.
+    pub(super) async fn request<T>(&self, effect: impl FnOnce() -> T) -> LockResult<T> {
+        let mut changes = self.subscribe();
+        loop {
+            let behaviour = self.lock().behaviour;
+            match behaviour {
+                Behaviour::Prompt => return Ok(effect()),
+                Behaviour::Refuse => return Err(LockError::backend("the store refuses")),
+                // The store keeps the sender, so this fails only when nobody is left to ask.
+                Behaviour::Hang => changes.changed().await.map_err(LockError::connection)?,
+                Behaviour::AnswerLate(delay) => {
+                    let answer = effect();
+                    tokio::time::sleep(delay).await;
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("holds", &self.holds()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! Waiting times: deadlines that cannot overflow, and bounds on single operations.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::{LockError, LockResult, NoAnswer};
+
+/// When a wait ends: at an instant, or never.
+///
+/// `None` and every duration too long for the clock mean never; zero means now.
+///
+/// ```
+/// use distributed_lock_core::timeout::Deadline;
+/// use std::time::Duration;
+///
+/// assert!(Deadline::after(Some(Duration::ZERO)).has_passed());
+/// assert!(!Deadline::after(Some(Duration::MAX)).has_passed());
+/// assert_eq!(Deadline::after(None), Deadline::NEVER);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// A wait without an end.
+    pub const NEVER: Self = Self(None);
+
+    /// The deadline `timeout` from now.
+    #[must_use]
+    pub fn after(timeout: Option<Duration>) -> Self {
+        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.0.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Completes when it is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn passed(&self) {
+        match self.0 {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs one operation of a backend for at most `limit`; silence is [`LockError::Connection`].
+///
+/// An operation that is ready at once costs no timer.
+pub(crate) async fn bounded<T>(
+    limit: Duration,
+    operation: impl Future<Output = LockResult<T>>,
+) -> LockResult<T> {
+    let mut operation = pin!(operation);
+    let first = poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await;
+    if let Poll::Ready(result) = first {
+        return result;
+    }
+    require_runtime()?;
+    match tokio::time::timeout(limit, operation).await {
+        Ok(result) => result,
+        Err(_) => Err(LockError::connection(NoAnswer(limit))),
+    }
+}
+
+/// Waiting needs tokio's timer; an executor without one gets an error instead of a panic.
+pub(crate) fn require_runtime() -> LockResult<()> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(LockError::Config(
+            "waiting for a lock needs a tokio runtime with its timer enabled".into(),
+        )),
+    }
+}

@@ -1,0 +1,2 @@
+//! x
+pub use distributed_lock_core::*;
