@@ -1,1 +1,86 @@
-//! x
+//! Locks on files for [`distributed-lock`](https://docs.rs/distributed-lock): `flock(2)` on one file
+//! for each name, between processes of one machine, with nothing to install.
+//!
+//! ```
+//! use distributed_lock_core::prelude::*;
+//! use distributed_lock_file::FileLockProvider;
+//! use std::time::Duration;
+//!
+//! # let temporary = tempfile::tempdir()?;
+//! # let directory = temporary.path();
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! let provider = FileLockProvider::builder().build(directory)?;
+//! let handle = provider.acquire_lock("report", Some(Duration::from_secs(5))).await?;
+//! // Only one process at a time gets here.
+//! handle.release().await
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it promises
+//!
+//! - A lock lasts until it is released or its process ends, however that ends. A child process does
+//!   not inherit it, unless [`keep_alive_fd`] hands it over.
+//! - A waiter is woken by the kernel when the holder lets go, also when the holder is `flock(1)` or
+//!   another program. Programs that unlock without closing the file are noticed within a second.
+//!   Processes that wait are not served in order.
+//! - Programs that remove the lock file when they release it (the .NET library does) are excluded
+//!   exactly: after locking, the file must still be the one at its path.
+//! - A stranger who removes the file of a held lock lets another holder in. The first is told within
+//!   50 ms; [fencing tokens] protect a resource in between, nothing else does.
+//! - Waiting and watching need a tokio runtime with its I/O and time drivers enabled.
+//!
+//! # Files
+//!
+//! This is a format: other programs can rely on it. For each lock name there is a stem, made by
+//! [`name`]; the directory then has
+//!
+//! | file | is |
+//! |---|---|
+//! | `<stem>.lock` | the lock: `flock(2)`, exclusive. Stays after release |
+//! | `<stem>.token` | the counter of fencing tokens: 20 decimal digits and a newline, changed under its own exclusive `flock` to `max(it + 1, microseconds since 1970)` |
+//!
+//! The lock file holds one line of 256 bytes, for people: `+` while it is held and `-` while it is
+//! free, then ` pid=… host=… since=…` (milliseconds since 1970), ` label=…` if there is one, spaces
+//! and a newline. It may be stale or missing: a holder that was killed leaves its `+`, and other
+//! programs write no line.
+//!
+//! `flock(1)` of util-linux on the same file excludes and is excluded:
+//! `flock /dir/<stem>.lock command`.
+//!
+//! # Platforms
+//!
+//! Linux. On macOS and other Unix systems the same code polls once a second instead of being woken.
+//! Elsewhere every provider is [`Unsupported`](distributed_lock_core::error::LockError::Unsupported).
+//!
+//! [`keep_alive_fd`]: distributed_lock_core::traits::LockHandle::keep_alive_fd
+//! [fencing tokens]: distributed_lock_core::traits::LockHandle::fencing_token
+
+mod builder;
+#[cfg(unix)]
+mod counter;
+#[cfg(unix)]
+mod directory;
+#[cfg_attr(not(unix), path = "unsupported.rs")]
+mod driver;
+#[cfg(unix)]
+mod key;
+pub mod name;
+#[cfg(unix)]
+mod open;
+mod options;
+#[cfg(unix)]
+mod record;
+mod types;
+#[cfg(test)]
+mod unsupported;
+#[cfg(unix)]
+mod watch;
+
+pub use builder::FileLockProviderBuilder;
+pub use driver::FileDriver;
+pub use types::{
+    FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore, FileLockHandle,
+    FileLockProvider, FileReadLockHandle, FileSemaphoreHandle, FileWriteLockHandle,
+};

@@ -1,0 +1,147 @@
+//! The directory of the lock files: made safely, and refused where locks in it would be unsafe.
+
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use distributed_lock_core::error::{LockError, LockResult};
+
+use crate::options::FileOptions;
+
+/// Makes the directory if it is not there, and checks it; its absolute path.
+pub(crate) fn open_directory(path: &Path, options: &FileOptions) -> LockResult<PathBuf> {
+    let path = std::path::absolute(path).map_err(LockError::backend)?;
+    let mode = options.directory_mode();
+    let made = DirBuilder::new().recursive(true).mode(mode).create(&path);
+    let metadata = made.and_then(|()| path.metadata()).map_err(|error| refused(&path, error))?;
+    check_access(&path, &metadata, options)?;
+    check_file_system(&path, options)?;
+    Ok(path)
+}
+
+fn refused(path: &Path, error: io::Error) -> LockError {
+    let kind = error.kind();
+    LockError::backend(io::Error::new(kind, format!("lock directory {}: {error}", path.display())))
+}
+
+/// Whoever can write to the directory can remove lock files, and so let two holders in.
+fn check_access(path: &Path, metadata: &Metadata, options: &FileOptions) -> LockResult<()> {
+    let (mode, owner) = (metadata.permissions().mode(), metadata.uid());
+    let sticky = mode & 0o1000 != 0;
+    if options.shared_directory && (mode & 0o022 == 0 || sticky) {
+        return Ok(());
+    }
+    let path = path.display();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(LockError::Config(format!(
+            "lock directory {path} belongs to user {owner}, who could remove lock files; use one \
+             of your own, or allow_shared_directory(true) if everybody who can write to it is trusted"
+        )));
+    }
+    if mode & 0o002 != 0 || mode & 0o020 != 0 && options.file_mode & 0o020 == 0 {
+        return Err(LockError::Config(format!(
+            "others can write to lock directory {path} (mode {:04o}) and could remove lock files; \
+             use `chmod go-w`, or mode(0o660) to share it with its group, or make it sticky \
+             (`chmod +t`) and use allow_shared_directory(true)",
+            mode & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn check_file_system(path: &Path, options: &FileOptions) -> LockResult<()> {
+    if options.any_file_system {
+        return Ok(());
+    }
+    let info = rustix::fs::statfs(path).map_err(|error| refused(path, error.into()))?;
+    // Magic numbers have 32 bits, whatever type a platform carries them in.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits count")]
+    match unsuitable(info.f_type as u32) {
+        None => Ok(()),
+        Some(kind) => Err(LockError::Config(format!(
+            "lock directory {} is on {kind}, where flock is emulated, off or not shared between \
+             machines; use a local directory or another backend, or allow_any_file_system(true) if \
+             you know that it works",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_file_system(_path: &Path, _options: &FileOptions) -> LockResult<()> {
+    Ok(())
+}
+
+/// File systems known by their magic number (`statfs(2)`) not to have a `flock` that can be relied
+/// on: emulated by byte ranges, local to each client, or up to a user-space server.
+#[cfg(target_os = "linux")]
+fn unsuitable(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x6969 => "NFS",
+        0x517B | 0xFE53_4D42 | 0xFF53_4D42 => "SMB/CIFS",
+        0x0102_1997 => "9P",
+        0x6573_5546 => "FUSE",
+        0x5346_414F | 0x6B41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x0BD0_0BD0 => "Lustre",
+        0x786F_4256 => "a VirtualBox shared folder",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    fn open(path: &Path, options: FileOptions) -> LockResult<PathBuf> {
+        open_directory(path, &options)
+    }
+
+    fn with_mode(mode: u32) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_new_directory_is_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new/locks");
+        open(&path, FileOptions::default()).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused_unless_sticky_and_asked_for() {
+        let shared = || FileOptions { shared_directory: true, ..FileOptions::default() };
+        for mode in [0o777, 0o1777, 0o770] {
+            let directory = with_mode(mode);
+            let refused = open(directory.path(), FileOptions::default());
+            assert!(matches!(refused, Err(LockError::Config(_))), "{mode:o}: {refused:?}");
+        }
+        assert!(matches!(open(with_mode(0o777).path(), shared()), Err(LockError::Config(_))));
+        open(with_mode(0o1777).path(), shared()).unwrap();
+        let group = FileOptions { file_mode: 0o660, ..FileOptions::default() };
+        open(with_mode(0o770).path(), group).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_a_directory_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(open(file.path(), FileOptions::default()), Err(LockError::Backend(_))));
+        let below = file.path().join("below");
+        assert!(matches!(open(&below, FileOptions::default()), Err(LockError::Backend(_))));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn network_file_systems_are_known() {
+        assert_eq!(unsuitable(0x6969), Some("NFS"));
+        assert_eq!(unsuitable(0xEF53), None, "ext4 is fine");
+        assert_eq!(unsuitable(0x0102_1994), None, "tmpfs is fine");
+    }
+}

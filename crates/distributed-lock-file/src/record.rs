@@ -1,0 +1,134 @@
+//! The content of a lock file: one line that says who holds it, for people who wait.
+//!
+//! The line is always [`LENGTH`] bytes long and written in place, so that the file is never
+//! truncated. A free lock's line begins with `-`, a held one's with `+`; then come, separated by
+//! spaces, `pid=`, `host=`, `since=` (milliseconds since 1970) and, last because it may contain
+//! spaces, `label=`; spaces up to the closing newline. The line informs; it decides nothing: a holder
+//! that was killed leaves its `+`, and other programs that lock the file write no line at all.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
+
+use distributed_lock_core::Holder;
+
+/// The length of the line in bytes, newline included.
+pub(crate) const LENGTH: usize = 256;
+
+/// Who this process is, in every lock file that it writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    who: String,
+    label: String,
+}
+
+impl Identity {
+    pub(crate) fn of_this_process(label: Option<&str>) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let who = format!("+ pid={} host={}", std::process::id(), one_word(&host));
+        let label = label.map(|label| format!(" label={}", one_line(label))).unwrap_or_default();
+        Self { who, label }
+    }
+
+    /// Says in the file that this process holds the lock.
+    ///
+    /// Only information: a file that cannot be written still locks.
+    pub(crate) fn write(&self, file: &File) {
+        #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let text = format!("{} since={}{}", self.who, since.as_millis(), self.label);
+        let mut line = [b' '; LENGTH];
+        let end = floor_char_boundary(&text, LENGTH - 1);
+        line[..end].copy_from_slice(&text.as_bytes()[..end]);
+        line[LENGTH - 1] = b'\n';
+        report(file.write_all_at(&line, 0));
+    }
+}
+
+/// Says in the file that nobody holds the lock.
+pub(crate) fn clear(file: &File) {
+    report(file.write_all_at(b"-", 0));
+}
+
+fn report(written: std::io::Result<()>) {
+    if let Err(error) = written {
+        tracing::debug!(%error, "the holder's line was not written");
+    }
+}
+
+/// Reads who holds the lock, if the file says so.
+pub(crate) fn read(file: &File) -> Option<Holder> {
+    let mut line = [0; LENGTH];
+    file.read_exact_at(&mut line, 0).ok()?;
+    parse(std::str::from_utf8(&line).ok()?)
+}
+
+fn parse(line: &str) -> Option<Holder> {
+    let line = line.strip_prefix("+ ")?.trim_end();
+    let (fields, label) = match line.split_once(" label=") {
+        Some((fields, label)) => (fields, Some(label.to_owned())),
+        None => (line, None),
+    };
+    let mut holder = Holder::default();
+    holder.label = label;
+    for field in fields.split(' ') {
+        match field.split_once('=')? {
+            ("pid", pid) => holder.pid = Some(pid.parse().ok()?),
+            ("host", host) => holder.host = Some(host.to_owned()),
+            ("since", millis) => {
+                let since = Duration::from_millis(millis.parse().ok()?);
+                holder.since = SystemTime::UNIX_EPOCH.checked_add(since);
+            }
+            _ => {}
+        }
+    }
+    Some(holder)
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn one_word(text: &str) -> String {
+    one_line(text).replace(' ', "_")
+}
+
+/// The longest prefix of at most `limit` bytes that ends between characters.
+fn floor_char_boundary(text: &str, limit: usize) -> usize {
+    (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_until_it_is_cleared() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(read(&file), None);
+        Identity::of_this_process(Some("nightly\nbackup")).write(&file);
+        let holder = read(&file).unwrap();
+        assert_eq!(holder.pid, Some(std::process::id()));
+        assert_eq!(holder.label.as_deref(), Some("nightly backup"));
+        assert!(holder.host.is_some() && holder.since.is_some());
+        clear(&file);
+        assert_eq!(read(&file), None);
+        assert_eq!(file.metadata().unwrap().len(), LENGTH as u64);
+    }
+
+    #[test]
+    fn a_long_label_is_cut_between_characters() {
+        let file = tempfile::tempfile().unwrap();
+        Identity::of_this_process(Some(&"é".repeat(500))).write(&file);
+        let label = read(&file).unwrap().label.unwrap();
+        assert!(label.len() > 100 && label.chars().all(|c| c == 'é'));
+        assert_eq!(file.metadata().unwrap().len(), LENGTH as u64);
+    }
+
+    #[test]
+    fn the_content_of_other_programs_is_nobody() {
+        assert_eq!(parse("4711\n"), None);
+        assert_eq!(parse("+ pid=x"), None);
+        assert_eq!(parse("- pid=1 host=a since=1"), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Wake-ups and loss, told by the kernel: one inotify instance for a provider.
+//!
+//! One watch on the directory notices lock files that are removed or replaced while they are held;
+//! one watch on each file that somebody waits for notices its release. Where there is no inotify, or
+//! no instance left, waiters rely on the engine's fallback period and held files are looked at as
+//! often.
+
+#[cfg(target_os = "linux")]
+mod inotify;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_inotify.rs"]
+mod inotify;
+mod registry;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use distributed_lock_core::background::{BoxFuture, Home, Resident};
+use distributed_lock_core::driver::LossReporter;
+use tokio::sync::watch;
+
+use self::inotify::Inotify;
+use self::registry::Registry;
+use crate::key::FileKey;
+use crate::open::Inode;
+
+/// How often held files are looked at where the kernel does not tell.
+const POLL_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a provider's files are watched with.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    reader: Resident,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: PathBuf,
+    /// `None` inside: the kernel does not tell.
+    inotify: OnceLock<Option<Inotify>>,
+    registry: Registry,
+}
+
+impl Watch {
+    pub(crate) fn new(directory: PathBuf, home: Home) -> Self {
+        let registry = Registry::default();
+        let shared = Arc::new(Shared { directory, inotify: OnceLock::new(), registry });
+        let read = Arc::clone(&shared);
+        let reader = Resident::new(home, move || read_events(Arc::clone(&read)));
+        Self { shared, reader }
+    }
+
+    /// Tells `loss` when the file at the key's path is no longer `inode`, until it is dropped. A
+    /// change that came before is for the caller to see: register first, then look.
+    pub(crate) fn hold(&self, key: &FileKey, inode: Inode, loss: &LossReporter) -> HeldFile {
+        let _ = self.shared.inotify();
+        self.reader.ensure();
+        let id = self.shared.registry.hold(key, inode, loss);
+        HeldFile { shared: Arc::clone(&self.shared), key: key.clone(), id }
+    }
+
+    /// Tells when the file at the key's path is released or replaced; `None` if the kernel cannot.
+    /// Which file that is may have changed since it was opened: watch first, then look.
+    pub(crate) fn file(&self, key: &FileKey, open: &Arc<File>) -> Option<WaitedFile> {
+        let inotify = self.shared.inotify()?;
+        self.reader.ensure();
+        let watch = self.shared.registry.wait(key, open, || inotify.watch_file(key.path()));
+        match watch {
+            Ok((id, changes)) => Some(WaitedFile { shared: Arc::clone(&self.shared), id, changes }),
+            Err(error) => {
+                tracing::debug!(%error, file = %key, "cannot be watched, will be polled");
+                None
+            }
+        }
+    }
+
+    /// The file of a key as somebody who waits for it has it open. To open another, only to look at
+    /// it, would wake everybody who waits when it is closed.
+    pub(crate) fn waiting_file(&self, key: &FileKey) -> Option<Arc<File>> {
+        self.shared.registry.waiting_file(key)
+    }
+}
+
+impl Shared {
+    /// The kernel's word, asked for once.
+    fn inotify(&self) -> Option<&Inotify> {
+        self.inotify
+            .get_or_init(|| match Inotify::new(&self.directory) {
+                Ok(inotify) => Some(inotify),
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        directory = %self.directory.display(),
+                        "lock files cannot be watched and are polled once a second instead; \
+                         raise fs.inotify.max_user_instances if it is exhausted"
+                    );
+                    None
+                }
+            })
+            .as_ref()
+    }
+}
+
+/// A held file under watch.
+#[derive(Debug)]
+pub(crate) struct HeldFile {
+    shared: Arc<Shared>,
+    key: FileKey,
+    id: u64,
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        self.shared.registry.release(&self.key, self.id);
+    }
+}
+
+/// A file that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct WaitedFile {
+    shared: Arc<Shared>,
+    id: i32,
+    changes: watch::Receiver<()>,
+}
+
+impl WaitedFile {
+    /// Completes with the first change since the last call; none is missed between two calls.
+    pub(crate) async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            // The sender is dropped with the last interest in the file, which includes this one.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for WaitedFile {
+    fn drop(&mut self) {
+        if let Some(inotify) = self.shared.inotify() {
+            self.shared.registry.stop_waiting(self.id, || inotify.unwatch(self.id));
+        }
+    }
+}
+
+fn read_events(shared: Arc<Shared>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        if let Some(inotify) = shared.inotify()
+            && let Err(error) = inotify.read(&shared.registry).await
+        {
+            tracing::warn!(%error, "lock files can no longer be watched and are polled instead");
+        }
+        loop {
+            tokio::time::sleep(POLL_PERIOD).await;
+            shared.registry.check_all();
+        }
+    })
+}

@@ -1,0 +1,101 @@
+//! A provider from a URL.
+
+mod options;
+
+use distributed_lock_core::DynLockProvider;
+use distributed_lock_core::error::{LockError, LockResult};
+use distributed_lock_core::memory::{MemoryLockProvider, MemoryStore};
+use url::Url;
+
+use self::options::UrlOptions;
+
+/// Makes the provider that a URL names.
+///
+/// | URL | provider | options |
+/// |---|---|---|
+/// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
+/// | `memory://NAME` | locks inside this process, shared by name | `lease`, `operation_timeout`, `keeper_thread` |
+///
+/// Options are query parameters with the names of the builders' methods, for example
+/// `file:///srv/locks?mode=660&label=nightly%20backup`. Durations are written `500ms`, `30s`, `2m`;
+/// switches `true` or `false`.
+///
+/// ```
+/// use distributed_lock::*;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// let provider = connect("memory://example").await?;
+/// let handle = provider.acquire_lock("report", None).await?;
+/// handle.release().await
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`LockError::Config`] for a URL, scheme or option that cannot be used; it names what could be, and
+/// never shows a password. Otherwise as the provider's `build`.
+///
+/// # Cancel safety
+/// Dropping the future leaves nothing behind.
+pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
+    let url = Url::parse(url).map_err(|error| {
+        LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
+    })?;
+    let mut options = UrlOptions::of(&url)?;
+    match url.scheme() {
+        "file" => file(&url, options),
+        "memory" => {
+            let mut builder = MemoryLockProvider::builder().store(MemoryStore::named(&name(&url)));
+            if let Some(lease) = options.duration("lease")? {
+                builder = builder.lease(lease);
+            }
+            if let Some(timeout) = options.duration("operation_timeout")? {
+                builder = builder.operation_timeout(timeout);
+            }
+            if let Some(on) = options.switch("keeper_thread")? {
+                builder = builder.keeper_thread(on);
+            }
+            options.finish()?;
+            Ok(DynLockProvider::new(builder.build()))
+        }
+        unknown => Err(LockError::Config(format!(
+            "unknown scheme {unknown:?}; known are file:///directory and memory://NAME"
+        ))),
+    }
+}
+
+/// What follows `memory://`: a name may look like a host, a path or both.
+fn name(url: &Url) -> String {
+    format!("{}{}", url.host_str().unwrap_or_default(), url.path())
+}
+
+#[cfg(feature = "file")]
+fn file(url: &Url, mut options: UrlOptions) -> LockResult<DynLockProvider> {
+    let directory = url.to_file_path().map_err(|()| {
+        LockError::Config("a file URL has an absolute path after three slashes: file:///dir".into())
+    })?;
+    let mut builder = distributed_lock_file::FileLockProvider::builder();
+    if let Some(mode) = options.octal("mode")? {
+        builder = builder.mode(mode);
+    }
+    if let Some(label) = options.text("label") {
+        builder = builder.label(label);
+    }
+    if let Some(on) = options.switch("allow_shared_directory")? {
+        builder = builder.allow_shared_directory(on);
+    }
+    if let Some(on) = options.switch("allow_any_file_system")? {
+        builder = builder.allow_any_file_system(on);
+    }
+    if let Some(on) = options.switch("keeper_thread")? {
+        builder = builder.keeper_thread(on);
+    }
+    options.finish()?;
+    Ok(DynLockProvider::new(builder.build(directory)?))
+}
+
+#[cfg(not(feature = "file"))]
+fn file(_url: &Url, _options: UrlOptions) -> LockResult<DynLockProvider> {
+    Err(LockError::Config("file:// needs the feature `file` of distributed-lock".into()))
+}

@@ -1,0 +1,110 @@
+//! The options of a URL: its query parameters, each known, each once.
+
+use std::time::Duration;
+
+use distributed_lock_core::error::{LockError, LockResult};
+use url::Url;
+
+pub(super) struct UrlOptions {
+    given: Vec<(String, String)>,
+    /// What was asked for, to say so when something else was given.
+    known: Vec<&'static str>,
+}
+
+impl UrlOptions {
+    pub(super) fn of(url: &Url) -> LockResult<Self> {
+        let mut given: Vec<(String, String)> = Vec::new();
+        for (name, value) in url.query_pairs() {
+            if given.iter().any(|(other, _)| *other == name) {
+                return Err(LockError::Config(format!("option {name:?} is given twice")));
+            }
+            given.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self { given, known: Vec::new() })
+    }
+
+    /// The value of an option, if it was given.
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
+        let index = self.given.iter().position(|(given, _)| given == name)?;
+        Some(self.given.swap_remove(index).1)
+    }
+
+    pub(super) fn switch(&mut self, name: &'static str) -> LockResult<Option<bool>> {
+        self.parsed(name, "true or false", |text| text.parse().ok())
+    }
+
+    #[cfg_attr(not(feature = "file"), expect(dead_code, reason = "only files have modes"))]
+    pub(super) fn octal(&mut self, name: &'static str) -> LockResult<Option<u32>> {
+        self.parsed(name, "an octal number such as 660", |text| u32::from_str_radix(text, 8).ok())
+    }
+
+    pub(super) fn duration(&mut self, name: &'static str) -> LockResult<Option<Duration>> {
+        let wanted = "a duration such as 500ms, 30s or 2m";
+        self.parsed(name, wanted, |text| humantime::parse_duration(text).ok())
+    }
+
+    /// Refuses what nobody asked for.
+    pub(super) fn finish(self) -> LockResult<()> {
+        match self.given.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(LockError::Config(format!(
+                "unknown option {name:?}; known here are {}",
+                self.known.join(", ")
+            ))),
+        }
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        wanted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> LockResult<Option<T>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(LockError::Config(format!("option {name}: {text:?} is not {wanted}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(query: &str) -> LockResult<UrlOptions> {
+        UrlOptions::of(&Url::parse(&format!("memory://x?{query}")).unwrap())
+    }
+
+    fn refusal<T>(result: LockResult<T>) -> String {
+        match result {
+            Err(LockError::Config(reason)) => reason,
+            Err(error) => panic!("not a configuration error: {error:?}"),
+            Ok(_) => panic!("not refused"),
+        }
+    }
+
+    #[test]
+    fn values_are_parsed_and_percent_decoded() {
+        let mut options = options("label=a%20b&on=true&mode=660&lease=1m%2030s").unwrap();
+        assert_eq!(options.text("label").as_deref(), Some("a b"));
+        assert_eq!(options.switch("on").unwrap(), Some(true));
+        assert_eq!(options.octal("mode").unwrap(), Some(0o660));
+        assert_eq!(options.duration("lease").unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(options.text("absent"), None);
+        options.finish().unwrap();
+    }
+
+    #[test]
+    fn refusals_say_what_would_work() {
+        assert!(refusal(options("a=1&a=2")).contains("twice"));
+        assert!(refusal(options("on=yes").unwrap().switch("on")).contains("true or false"));
+        assert!(refusal(options("mode=9").unwrap().octal("mode")).contains("octal"));
+        assert!(refusal(options("lease=soon").unwrap().duration("lease")).contains("30s"));
+        let mut options = options("lesae=1s").unwrap();
+        options.text("lease");
+        let reason = refusal(options.finish());
+        assert!(reason.contains("lesae") && reason.contains("known here are lease"), "{reason}");
+    }
+}
