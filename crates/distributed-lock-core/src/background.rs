@@ -168,6 +168,9 @@ impl Resident {
     fn start(&self, runtime: &Handle, end: &CancellationToken) {
         let (make, end) = (Arc::clone(&self.make), end.clone());
         let until_the_end = move || -> BoxFuture<'static, ()> {
+            if end.is_cancelled() {
+                return Box::pin(std::future::ready(()));
+            }
             let (work, end) = (make(), end.clone());
             Box::pin(async move {
                 tokio::select! {

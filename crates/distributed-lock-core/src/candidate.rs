@@ -131,8 +131,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
             return Err(LockError::Cancelled);
         };
         drop(attempt);
-        let now = self.engine.clock().now();
-        let late = granted.lease.is_some_and(|lease| lease.deadline() <= now);
+        let late = granted.lease.is_some_and(|lease| lease.deadline() <= self.engine.clock().now());
         let hold = Hold::new(claim, granted.grant, Arc::clone(self.name));
         if let Some(token) = granted.token {
             // A new cell: this is its first value.

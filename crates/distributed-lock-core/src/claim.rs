@@ -23,8 +23,9 @@ pub(crate) struct Claim<K: Clone + Eq + Hash> {
     /// Nanoseconds of a [`Moment`]; [`Moment::NEVER`] without a lease.
     deadline: AtomicU64,
     reason: OnceLock<String>,
-    /// Cancelled by loss only. What users get is a child of it, which they may cancel.
-    signal: CancellationToken,
+    /// Cancelled by loss only. Made when somebody wants to hear of it.
+    signal: OnceLock<CancellationToken>,
+    /// What users get: a child of the signal, which they may cancel.
     public: OnceLock<CancellationToken>,
     clock: Arc<dyn Clock>,
     pub(crate) ticket: Ticket<K>,
@@ -36,7 +37,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
             fate: AtomicU8::new(OPEN),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             reason: OnceLock::new(),
-            signal: CancellationToken::new(),
+            signal: OnceLock::new(),
             public: OnceLock::new(),
             clock,
             ticket,
@@ -44,11 +45,19 @@ impl<K: Clone + Eq + Hash> Claim<K> {
     }
 
     pub(crate) fn signal(&self) -> &CancellationToken {
-        &self.signal
+        let signal = self.signal.get_or_init(CancellationToken::new);
+        // A loss that found no signal has set the fate before it looked.
+        if self.fate.load(Ordering::SeqCst) == LOST {
+            signal.cancel();
+        }
+        signal
     }
 
     pub(crate) fn public_token(&self) -> &CancellationToken {
-        self.public.get_or_init(|| self.signal.child_token())
+        let public = self.public.get_or_init(|| self.signal().child_token());
+        // As above: one that was lost since is told by its parent.
+        let _ = self.signal();
+        public
     }
 
     pub(crate) fn set_deadline(&self, deadline: Moment) {
@@ -83,7 +92,9 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         if self.end(LOST) {
             // Empty until here: only the winner of the exchange sets it.
             let _ = self.reason.set(reason.to_owned());
-            self.signal.cancel();
+            if let Some(signal) = self.signal.get() {
+                signal.cancel();
+            }
             self.ticket.leave();
         }
     }

@@ -157,7 +157,7 @@ impl<D: Driver> Engine<D> {
         if !hold.start_leaving() {
             return Err(LockError::LockLost(hold.claim.loss_reason()));
         }
-        self.keeper.forget(hold.id());
+        self.forget_lease(&hold);
         hold.claim.ticket.releasing();
         let mut unfinished = Unfinished { engine: self, hold: Some(&hold) };
         let limit = self.options.operation_timeout;
@@ -178,13 +178,19 @@ impl<D: Driver> Engine<D> {
         if !hold.start_leaving() {
             return;
         }
-        self.keeper.forget(hold.id());
+        self.forget_lease(&hold);
         match self.driver.release_now(&hold.grant) {
             Some(result) => self.gave_back(&hold, &result),
             None => {
                 hold.claim.ticket.releasing();
                 self.keep_trying(hold);
             }
+        }
+    }
+
+    fn forget_lease(&self, hold: &Hold<D>) {
+        if self.driver.extension_cadence().is_some() {
+            self.keeper.forget(hold.id());
         }
     }
 

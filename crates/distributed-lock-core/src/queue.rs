@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -26,10 +27,10 @@ pub(crate) enum Patience {
 }
 
 /// Where a ticket stands.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// In line, not yet admitted.
-    Queued { patience: Patience, waker: Option<Waker> },
+    Queued,
     /// Turned away: somebody else holds or comes first.
     Refused,
     /// Admitted: its request is on the way, the outcome open.
@@ -40,28 +41,36 @@ enum Stage {
     Held,
     /// Gives the lock back; `since` numbers the start of that.
     Releasing { since: u64 },
+    /// Has left the line.
+    Gone,
 }
 
-#[derive(Debug)]
-struct Member {
-    mode: Mode,
-    stage: Stage,
-}
-
-/// The tickets for one key, in order of arrival.
+/// The tickets for one key.
 #[derive(Debug, Default)]
 struct Line {
-    members: HashMap<u64, Member>,
-    queued: BTreeSet<u64>,
+    /// All that have not left.
+    tickets: usize,
+    /// Those not yet admitted, in order of arrival.
+    queued: BTreeMap<u64, Queued>,
+    /// Those turned away since they queued.
+    refused: BTreeSet<u64>,
     /// How many of the queued only try.
     tries: usize,
-    waiting: Option<u64>,
+    /// Whether somebody waits at the server.
+    waiting: bool,
     trying: usize,
     trying_exclusive: usize,
     held: usize,
     held_exclusive: usize,
     /// Releases under way: when each began, and its mode.
     releasing: BTreeMap<u64, Mode>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    mode: Mode,
+    patience: Patience,
+    waker: Option<Waker>,
 }
 
 /// What a queued ticket may do now.
@@ -74,56 +83,65 @@ enum Verdict {
     Behind,
 }
 
-#[derive(Debug)]
-struct State<K> {
-    lines: HashMap<K, Line>,
-    /// Numbers tickets and releases, so that "began before I came" is a comparison.
-    next: u64,
-}
-
 /// See the module's documentation.
+///
+/// The map is locked before a line, never the other way round; only joining and leaving need it.
 #[derive(Debug)]
 pub(crate) struct LocalQueue<K> {
-    state: Mutex<State<K>>,
+    lines: Mutex<HashMap<K, Arc<Mutex<Line>>>>,
+    /// Numbers tickets and releases, so that "began before I came" is a comparison.
+    next: AtomicU64,
 }
 
 impl<K: Clone + Eq + Hash> LocalQueue<K> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { lines: HashMap::new(), next: 0 }) })
+        Arc::new(Self { lines: Mutex::new(HashMap::new()), next: AtomicU64::new(0) })
     }
 
     /// Joins the line for a key; admitted at once if nobody is in the way.
     pub(crate) fn join(self: &Arc<Self>, key: K, mode: Mode, patience: Patience) -> Ticket<K> {
-        let mut state = self.lock();
-        state.next += 1;
-        let id = state.next;
-        let line = state.lines.entry(key.clone()).or_default();
-        let verdict =
-            if line.queued.is_empty() { line.verdict(id, mode, 0) } else { Verdict::Open };
-        let stage = Stage::Queued { patience, waker: None };
-        line.members.insert(id, Member { mode, stage });
-        line.queued.insert(id);
-        line.tries += usize::from(patience == Patience::Tries);
-        if verdict == Verdict::Admit {
-            line.admit(id);
-        } else {
-            line.advance();
-        }
-        drop(state);
-        Ticket { queue: Arc::clone(self), key, id }
+        let id = self.number();
+        let mut lines = lock(&self.lines);
+        let line = match lines.get(&key) {
+            Some(line) => Arc::clone(line),
+            None => Arc::clone(lines.entry(key.clone()).or_default()),
+        };
+        let stage = lock(&line).join(id, mode, patience);
+        drop(lines);
+        Ticket { queue: Arc::clone(self), line, key, id, mode, stage: Mutex::new(stage) }
     }
 
-    /// The state is never left half changed, so a panic elsewhere does not poison it.
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 }
 
+/// No lock is held over code that may panic half way, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Line {
+    fn join(&mut self, id: u64, mode: Mode, patience: Patience) -> Stage {
+        self.tickets += 1;
+        if self.queued.is_empty() && self.verdict(id, mode, 0) == Verdict::Admit {
+            self.count_trying(mode);
+            return Stage::Trying;
+        }
+        self.enqueue(id, mode, patience);
+        self.advance();
+        Stage::Queued
+    }
+
+    fn enqueue(&mut self, id: u64, mode: Mode, patience: Patience) {
+        self.queued.insert(id, Queued { mode, patience, waker: None });
+        self.tries += usize::from(patience == Patience::Tries);
+    }
+
     /// What a ticket may do while `trying_ahead` others are trying: those that come to an empty line
     /// and do not exclude each other go together, those that queued go one by one.
     fn verdict(&self, id: u64, mode: Mode, trying_ahead: usize) -> Verdict {
-        if self.waiting.is_some() {
+        if self.waiting {
             return Verdict::Behind;
         }
         let (held, trying) = match mode {
@@ -145,76 +163,66 @@ impl Line {
 
     /// Moves the head of the line on as far as it goes and turns away those that only try.
     fn advance(&mut self) {
-        while let Some(&id) = self.queued.first() {
-            let Some(Member { mode, stage: Stage::Queued { patience, .. } }) =
-                self.members.get(&id)
-            else {
-                self.queued.remove(&id);
-                continue;
-            };
-            match (self.verdict(id, *mode, self.trying), patience) {
-                (Verdict::Admit, _) => self.admit(id),
+        while let Some((&id, head)) = self.queued.first_key_value() {
+            let (mode, patience) = (head.mode, head.patience);
+            match (self.verdict(id, mode, self.trying), patience) {
+                (Verdict::Admit, _) => {
+                    self.unqueue(id);
+                    self.count_trying(mode);
+                }
                 (Verdict::Open, _) => return,
-                (Verdict::Behind, Patience::Tries) => drop(self.unqueue(id, Stage::Refused)),
+                (Verdict::Behind, Patience::Tries) => self.refuse(id),
                 (Verdict::Behind, Patience::Waits) => return self.refuse_tries(),
             }
         }
     }
 
-    fn admit(&mut self, id: u64) {
-        if let Some(mode) = self.unqueue(id, Stage::Trying) {
-            self.trying += 1;
-            self.trying_exclusive += usize::from(mode == Mode::Exclusive);
-        }
-    }
-
     /// The head waits, so it comes before everybody behind it.
     fn refuse_tries(&mut self) {
-        let only_tries = |id: &u64| {
-            let stage = self.members.get(id).map(|member| &member.stage);
-            matches!(stage, Some(Stage::Queued { patience: Patience::Tries, .. }))
-        };
         if self.tries > 0 {
-            let refused: Vec<u64> = self.queued.iter().copied().filter(only_tries).collect();
-            for id in refused {
-                self.unqueue(id, Stage::Refused);
-            }
+            let tries = self.queued.iter().filter(|(_, q)| q.patience == Patience::Tries);
+            let tries: Vec<u64> = tries.map(|(id, _)| *id).collect();
+            tries.into_iter().for_each(|id| self.refuse(id));
         }
     }
 
-    /// Takes a ticket out of the queue into another stage and wakes its task.
-    fn unqueue(&mut self, id: u64, stage: Stage) -> Option<Mode> {
-        self.queued.remove(&id);
-        let member = self.members.get_mut(&id)?;
-        if let Stage::Queued { patience, waker } = std::mem::replace(&mut member.stage, stage) {
+    fn refuse(&mut self, id: u64) {
+        self.refused.insert(id);
+        self.unqueue(id);
+    }
+
+    /// Takes a ticket out of the queue and wakes its task.
+    fn unqueue(&mut self, id: u64) {
+        if let Some(Queued { patience, waker, .. }) = self.queued.remove(&id) {
             self.tries -= usize::from(patience == Patience::Tries);
             if let Some(waker) = waker {
                 waker.wake();
             }
         }
-        Some(member.mode)
     }
 
-    /// Undoes what a ticket's stage counts for; the caller gives it a new stage or removes it.
-    fn uncount(&mut self, id: u64) {
-        let Some(Member { mode, stage }) = self.members.get(&id) else { return };
-        let exclusive = usize::from(*mode == Mode::Exclusive);
+    fn count_trying(&mut self, mode: Mode) {
+        self.trying += 1;
+        self.trying_exclusive += usize::from(mode == Mode::Exclusive);
+    }
+
+    /// Undoes what a stage counts for.
+    fn uncount(&mut self, id: u64, mode: Mode, stage: Stage) {
+        let exclusive = usize::from(mode == Mode::Exclusive);
         match stage {
-            Stage::Queued { patience, .. } => {
-                self.tries -= usize::from(*patience == Patience::Tries);
-                self.queued.remove(&id);
-            }
-            Stage::Refused => {}
+            Stage::Queued => self.unqueue(id),
+            Stage::Refused => drop(self.refused.remove(&id)),
             Stage::Trying => {
                 self.trying -= 1;
                 self.trying_exclusive -= exclusive;
             }
-            Stage::Waiting => self.waiting = None,
+            Stage::Waiting => self.waiting = false,
             Stage::Held => {
                 self.held -= 1;
                 self.held_exclusive -= exclusive;
             }
-            Stage::Releasing { since } => drop(self.releasing.remove(since)),
+            Stage::Releasing { since } => drop(self.releasing.remove(&since)),
+            Stage::Gone => {}
         }
     }
 }
@@ -223,8 +231,13 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct Ticket<K: Clone + Eq + Hash> {
     queue: Arc<LocalQueue<K>>,
+    line: Arc<Mutex<Line>>,
     key: K,
     id: u64,
+    mode: Mode,
+    /// As the ticket knows it, read and changed while the line is locked; a ticket that queued asks
+    /// the line what became of it.
+    stage: Mutex<Stage>,
 }
 
 impl<K: Clone + Eq + Hash> Ticket<K> {
@@ -248,92 +261,95 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
     }
 
     fn poll_admitted(&self, context: &mut Context<'_>) -> Poll<bool> {
-        self.with(|line| match &mut line.members.get_mut(&self.id)?.stage {
-            Stage::Queued { waker, .. } => {
-                *waker = Some(context.waker().clone());
-                Some(Poll::Pending)
-            }
-            Stage::Refused => Some(Poll::Ready(false)),
-            _ => Some(Poll::Ready(true)),
-        })
-        .flatten()
-        .unwrap_or(Poll::Ready(false))
+        let mut line = lock(&self.line);
+        let stage = self.stage_in(&line);
+        if let Some(queued) = line.queued.get_mut(&self.id) {
+            queued.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(!matches!(stage, Stage::Refused | Stage::Gone))
     }
 
     /// From now on the ticket only tries.
     pub(crate) fn stop_waiting(&self) {
-        self.with(|line| {
-            if let Some(Member { stage: Stage::Queued { patience, .. }, .. }) =
-                line.members.get_mut(&self.id)
-                && *patience == Patience::Waits
-            {
-                *patience = Patience::Tries;
-                line.tries += 1;
-                line.advance();
-            }
-        });
+        let mut line = lock(&self.line);
+        if let Some(queued) = line.queued.get_mut(&self.id)
+            && queued.patience == Patience::Waits
+        {
+            queued.patience = Patience::Tries;
+            line.tries += 1;
+            line.advance();
+        }
     }
 
     /// Trying → Waiting. Returns `false`, and goes back in line, if another task waits already.
     pub(crate) fn wait_at_server(&self) -> bool {
-        self.with(|line| {
-            if line.waiting.is_none() {
-                self.change(line, Stage::Waiting);
-                line.waiting = Some(self.id);
-            } else {
-                self.change(line, Stage::Queued { patience: Patience::Waits, waker: None });
-                line.queued.insert(self.id);
-            }
-            line.advance();
-            line.waiting == Some(self.id)
-        })
-        .unwrap_or(false)
+        let mut line = lock(&self.line);
+        let first = !line.waiting;
+        if first {
+            self.change(&mut line, Stage::Waiting);
+            line.waiting = true;
+        } else {
+            self.change(&mut line, Stage::Queued);
+            line.enqueue(self.id, self.mode, Patience::Waits);
+        }
+        line.advance();
+        first
     }
 
     /// Trying or Waiting → Held.
     pub(crate) fn held(&self) {
-        self.with(|line| {
-            if let Some(mode) = self.change(line, Stage::Held) {
-                line.held += 1;
-                line.held_exclusive += usize::from(mode == Mode::Exclusive);
-            }
-            line.advance();
-        });
+        let mut line = lock(&self.line);
+        if self.change(&mut line, Stage::Held) {
+            line.held += 1;
+            line.held_exclusive += usize::from(self.mode == Mode::Exclusive);
+        }
+        line.advance();
     }
 
     /// Held → Releasing: those who try now wait for the outcome.
     pub(crate) fn releasing(&self) {
-        let mut state = self.queue.lock();
-        state.next += 1;
-        let since = state.next;
-        if let Some(line) = state.lines.get_mut(&self.key)
-            && let Some(mode) = self.change(line, Stage::Releasing { since })
-        {
-            line.releasing.insert(since, mode);
+        let since = self.queue.number();
+        let mut line = lock(&self.line);
+        if self.change(&mut line, Stage::Releasing { since }) {
+            line.releasing.insert(since, self.mode);
         }
     }
 
     /// Leaves the line. Later calls do nothing.
     pub(crate) fn leave(&self) {
-        let mut state = self.queue.lock();
-        let Some(line) = state.lines.get_mut(&self.key) else { return };
-        line.uncount(self.id);
-        line.members.remove(&self.id);
-        line.advance();
-        if line.members.is_empty() {
-            state.lines.remove(&self.key);
+        if *lock(&self.stage) == Stage::Gone {
+            return;
+        }
+        let mut lines = lock(&self.queue.lines);
+        let mut line = lock(&self.line);
+        if self.change(&mut line, Stage::Gone) {
+            line.tickets -= 1;
+            line.advance();
+            if line.tickets == 0 {
+                lines.remove(&self.key);
+            }
         }
     }
 
-    fn change(&self, line: &mut Line, stage: Stage) -> Option<Mode> {
-        line.uncount(self.id);
-        let member = line.members.get_mut(&self.id)?;
-        member.stage = stage;
-        Some(member.mode)
+    /// Gives the ticket another stage; `false` if it has left.
+    fn change(&self, line: &mut Line, stage: Stage) -> bool {
+        let before = self.stage_in(line);
+        if before == Stage::Gone {
+            return false;
+        }
+        line.uncount(self.id, self.mode, before);
+        *lock(&self.stage) = stage;
+        true
     }
 
-    fn with<T>(&self, then: impl FnOnce(&mut Line) -> T) -> Option<T> {
-        self.queue.lock().lines.get_mut(&self.key).map(then)
+    fn stage_in(&self, line: &Line) -> Stage {
+        match *lock(&self.stage) {
+            Stage::Queued if line.queued.contains_key(&self.id) => Stage::Queued,
+            Stage::Queued if line.refused.contains(&self.id) => Stage::Refused,
+            Stage::Queued => Stage::Trying,
+            stage => stage,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ fn check_access(path: &Path, metadata: &Metadata, options: &FileOptions) -> Lock
         return Ok(());
     }
     let path = path.display();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    if owner != 0 && owner != options.user {
         return Err(LockError::Config(format!(
             "lock directory {path} belongs to user {owner}, who could remove lock files; use one \
              of your own, or allow_shared_directory(true) if everybody who can write to it is trusted"

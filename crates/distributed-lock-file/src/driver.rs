@@ -16,11 +16,12 @@ use distributed_lock_core::{
 
 use crate::counter;
 use crate::directory::open_directory;
+use crate::holder;
 use crate::key::FileKey;
 use crate::name::stem;
 use crate::open::{OpenFile, open_lock_file};
 use crate::options::FileOptions;
-use crate::record::{self, Identity};
+use crate::record::Identity;
 use crate::watch::{HeldFile, WaitedFile, Watch};
 
 /// How often a waiter looks although nobody told it to: a program that unlocks a file without
@@ -178,10 +179,7 @@ impl Driver for FileDriver {
     }
 
     async fn holder(&self, key: &FileKey) -> LockResult<Option<Holder>> {
-        match self.watch.waiting_file(key) {
-            Some(file) => Ok(record::read(&file)),
-            None => read_holder(key.path()).map_err(LockError::backend),
-        }
+        holder::of(key, self.watch.waiting_file(key)).map_err(LockError::backend)
     }
 
     fn keep_alive_fd(&self, grant: &FileGrant) -> LockResult<Option<OwnedFd>> {
@@ -197,10 +195,6 @@ impl FileGrant {
     fn release(&self, options: &FileOptions) -> LockResult<()> {
         let Some(Held { watch, open, is_shared }) = self.lock().take() else { return Ok(()) };
         drop(watch);
-        if !open.inode.is_at(self.key.path()).map_err(LockError::backend)? {
-            return Err(LockError::LockLost("its lock file was removed or replaced".into()));
-        }
-        record::clear(&open.file);
         // Unlocking frees it even while a child has the descriptor; closing it wakes those who wait.
         open.file.unlock().map_err(LockError::backend)?;
         drop(open);
@@ -222,14 +216,5 @@ impl FileGrant {
 
     fn lock(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Opened for reading only, so that who merely looks makes no file.
-fn read_holder(path: &Path) -> io::Result<Option<Holder>> {
-    match std::fs::File::open(path) {
-        Ok(file) => Ok(record::read(&file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -41,10 +41,10 @@
 //! | `<stem>.lock` | the lock: `flock(2)`, exclusive. Stays after release |
 //! | `<stem>.token` | the counter of fencing tokens: 20 decimal digits and a newline, changed under its own exclusive `flock` to `max(it + 1, microseconds since 1970)` |
 //!
-//! The lock file holds one line of 256 bytes, for people: `+` while it is held and `-` while it is
-//! free, then ` pid=… host=… since=…` (milliseconds since 1970), ` label=…` if there is one, spaces
-//! and a newline. It may be stale or missing: a holder that was killed leaves its `+`, and other
-//! programs write no line.
+//! The lock file holds one line of 256 bytes, for people who wait: `since=` (milliseconds since
+//! 1970), ` pid=…`, ` host=…` and, if there is one, ` label=…` of whoever locked it last; spaces and
+//! a newline. It stays after release, and other programs write none: whether the file is locked, only
+//! `flock` says.
 //!
 //! `flock(1)` of util-linux on the same file excludes and is excluded:
 //! `flock /dir/<stem>.lock command`.
@@ -64,6 +64,8 @@ mod counter;
 mod directory;
 #[cfg_attr(not(unix), path = "unsupported.rs")]
 mod driver;
+#[cfg(unix)]
+mod holder;
 #[cfg(unix)]
 mod key;
 pub mod name;

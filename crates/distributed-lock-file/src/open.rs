@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, open};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, major, minor, open};
 
 use crate::options::FileOptions;
 
@@ -17,8 +17,18 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    pub(crate) fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::of(&fstat(file)?))
+    }
+
     fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, number: stat.st_ino }
+    }
+
+    /// As the kernel writes it in `/proc/locks`.
+    pub(crate) fn in_proc_locks(self) -> String {
+        let (major, minor) = (major(self.device), minor(self.device));
+        format!("{major:02x}:{minor:02x}:{}", self.number)
     }
 
     /// Whether the path leads to this file now. A path that leads nowhere does not.
@@ -49,7 +59,7 @@ pub(crate) fn open_lock_file(path: &Path, options: &FileOptions) -> io::Result<O
     let descriptor = open(path, flags, mode).map_err(|error| explain(path, error.into()))?;
     let stat = fstat(&descriptor)?;
     check(path, &stat, options)?;
-    let owned = stat.st_uid == rustix::process::geteuid().as_raw();
+    let owned = stat.st_uid == options.user;
     if options.is_shared() && owned && Mode::from_raw_mode(stat.st_mode) != mode {
         // The umask took away what was asked for.
         fchmod(&descriptor, mode)?;
@@ -69,7 +79,7 @@ fn check(path: &Path, stat: &Stat, options: &FileOptions) -> io::Result<()> {
     if stat.st_nlink > 1 {
         return refuse("has a second name (hard link)");
     }
-    if !options.is_shared() && stat.st_uid != rustix::process::geteuid().as_raw() {
+    if !options.is_shared() && stat.st_uid != options.user {
         return refuse("belongs to another user");
     }
     Ok(())

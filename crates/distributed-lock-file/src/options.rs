@@ -11,11 +11,23 @@ pub(crate) struct FileOptions {
     pub(crate) any_file_system: bool,
     /// What the holder calls itself in the lock file.
     pub(crate) label: Option<String>,
+    /// Whose files these must be, unless they are shared: the effective user.
+    pub(crate) user: u32,
 }
 
 impl Default for FileOptions {
     fn default() -> Self {
-        Self { file_mode: 0o600, shared_directory: false, any_file_system: false, label: None }
+        #[cfg(unix)]
+        let user = rustix::process::geteuid().as_raw();
+        #[cfg(not(unix))]
+        let user = 0;
+        Self {
+            file_mode: 0o600,
+            shared_directory: false,
+            any_file_system: false,
+            label: None,
+            user,
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The content of a lock file: one line that says who holds it, for people who wait.
 //!
 //! The line is always [`LENGTH`] bytes long and written in place, so that the file is never
-//! truncated. A free lock's line begins with `-`, a held one's with `+`; then come, separated by
-//! spaces, `pid=`, `host=`, `since=` (milliseconds since 1970) and, last because it may contain
-//! spaces, `label=`; spaces up to the closing newline. The line informs; it decides nothing: a holder
-//! that was killed leaves its `+`, and other programs that lock the file write no line at all.
+//! truncated: `since=` (milliseconds since 1970, 13 digits), `pid=`, `host=` and, last because it may
+//! contain spaces, `label=`, separated by spaces; then spaces up to the closing newline. The line
+//! informs; it decides nothing. It stays when the lock is released, and other programs that lock the
+//! file write none, so it is only believed while the kernel does not name somebody else.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,48 +15,45 @@ use distributed_lock_core::Holder;
 /// The length of the line in bytes, newline included.
 pub(crate) const LENGTH: usize = 256;
 
-/// Who this process is, in every lock file that it writes.
+const SINCE: &str = "since=";
+const SINCE_DIGITS: usize = 13;
+
+/// Who this process is, in every lock file that it writes: a line whose time is still to be set.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    who: String,
-    label: String,
-}
+pub(crate) struct Identity([u8; LENGTH]);
 
 impl Identity {
     pub(crate) fn of_this_process(label: Option<&str>) -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let who = format!("+ pid={} host={}", std::process::id(), one_word(&host));
+        let (pid, host) = (std::process::id(), one_word(&host));
         let label = label.map(|label| format!(" label={}", one_line(label))).unwrap_or_default();
-        Self { who, label }
+        let text = format!("{SINCE}{:0SINCE_DIGITS$} pid={pid} host={host}{label}", 0);
+        let mut line = [b' '; LENGTH];
+        let end = floor_char_boundary(&text, LENGTH - 1);
+        line[..end].copy_from_slice(&text.as_bytes()[..end]);
+        line[LENGTH - 1] = b'\n';
+        Self(line)
     }
 
-    /// Says in the file that this process holds the lock.
+    /// Says in the file that this process holds the lock, from now on.
     ///
     /// Only information: a file that cannot be written still locks.
     pub(crate) fn write(&self, file: &File) {
         #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let text = format!("{} since={}{}", self.who, since.as_millis(), self.label);
-        let mut line = [b' '; LENGTH];
-        let end = floor_char_boundary(&text, LENGTH - 1);
-        line[..end].copy_from_slice(&text.as_bytes()[..end]);
-        line[LENGTH - 1] = b'\n';
-        report(file.write_all_at(&line, 0));
+        let mut line = self.0;
+        let mut millis = u64::try_from(since.as_millis()).unwrap_or(0);
+        for digit in line[SINCE.len()..SINCE.len() + SINCE_DIGITS].iter_mut().rev() {
+            *digit = b'0' + u8::try_from(millis % 10).unwrap_or(0);
+            millis /= 10;
+        }
+        if let Err(error) = file.write_all_at(&line, 0) {
+            tracing::debug!(%error, "the holder's line was not written");
+        }
     }
 }
 
-/// Says in the file that nobody holds the lock.
-pub(crate) fn clear(file: &File) {
-    report(file.write_all_at(b"-", 0));
-}
-
-fn report(written: std::io::Result<()>) {
-    if let Err(error) = written {
-        tracing::debug!(%error, "the holder's line was not written");
-    }
-}
-
-/// Reads who holds the lock, if the file says so.
+/// Reads who has held the lock last, if the file says so.
 pub(crate) fn read(file: &File) -> Option<Holder> {
     let mut line = [0; LENGTH];
     file.read_exact_at(&mut line, 0).ok()?;
@@ -64,7 +61,7 @@ pub(crate) fn read(file: &File) -> Option<Holder> {
 }
 
 fn parse(line: &str) -> Option<Holder> {
-    let line = line.strip_prefix("+ ")?.trim_end();
+    let line = line.strip_prefix(SINCE).map(|_| line)?.trim_end();
     let (fields, label) = match line.split_once(" label=") {
         Some((fields, label)) => (fields, Some(label.to_owned())),
         None => (line, None),
@@ -103,16 +100,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_until_it_is_cleared() {
+    fn what_is_written_is_read() {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(read(&file), None);
         Identity::of_this_process(Some("nightly\nbackup")).write(&file);
         let holder = read(&file).unwrap();
         assert_eq!(holder.pid, Some(std::process::id()));
         assert_eq!(holder.label.as_deref(), Some("nightly backup"));
-        assert!(holder.host.is_some() && holder.since.is_some());
-        clear(&file);
-        assert_eq!(read(&file), None);
+        assert!(holder.host.is_some());
+        let held = holder.since.unwrap().elapsed().unwrap();
+        assert!(held < Duration::from_secs(60), "{held:?}");
         assert_eq!(file.metadata().unwrap().len(), LENGTH as u64);
     }
 
@@ -128,7 +125,7 @@ mod tests {
     #[test]
     fn the_content_of_other_programs_is_nobody() {
         assert_eq!(parse("4711\n"), None);
-        assert_eq!(parse("+ pid=x"), None);
-        assert_eq!(parse("- pid=1 host=a since=1"), None);
+        assert_eq!(parse("since=1 pid=x"), None);
+        assert_eq!(parse("pid=1 host=a since=1"), None);
     }
 }

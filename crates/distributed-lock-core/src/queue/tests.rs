@@ -23,7 +23,7 @@ fn a_free_key_admits_at_once_and_leaves_no_line_behind() {
     ticket.releasing();
     ticket.leave();
     ticket.leave();
-    assert!(queue.lock().lines.is_empty());
+    assert!(lock(&queue.lines).is_empty());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn five_hundred_in_line_leave_in_any_order() {
     drop(holder);
     assert_eq!(tickets[0].verdict(), Some(true));
     drop(tickets);
-    assert!(queue.lock().lines.is_empty());
+    assert!(lock(&queue.lines).is_empty());
 }
 
 #[test]

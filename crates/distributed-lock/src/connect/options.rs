@@ -34,7 +34,10 @@ impl UrlOptions {
         self.parsed(name, "true or false", |text| text.parse().ok())
     }
 
-    #[cfg_attr(not(feature = "file"), expect(dead_code, reason = "only files have modes"))]
+    #[cfg_attr(
+        not(any(feature = "file", test)),
+        expect(dead_code, reason = "only files have modes")
+    )]
     pub(super) fn octal(&mut self, name: &'static str) -> LockResult<Option<u32>> {
         self.parsed(name, "an octal number such as 660", |text| u32::from_str_radix(text, 8).ok())
     }
