@@ -1,2 +1,38 @@
-//! x
-fn main() {}
+//! The project's chores: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
+
+mod cargo;
+mod chores;
+mod servers;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask CHORE
+
+  test    install what the tests need, then: tidy, format, clippy, tests, doc tests, docs,
+          every feature combination, examples
+  bench   the benchmarks, release build
+  tidy    the repository's own rules: length of files, no ignored tests, no markers left behind
+";
+
+fn main() -> ExitCode {
+    let chore = std::env::args().nth(1);
+    let done = match chore.as_deref() {
+        Some("test") => chores::test(),
+        Some("bench") => chores::bench(),
+        Some("tidy") => tidy::check(),
+        _ => {
+            print!("{HELP}");
+            return if chore.is_none() { ExitCode::SUCCESS } else { ExitCode::from(64) };
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

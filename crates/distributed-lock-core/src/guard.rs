@@ -47,6 +47,6 @@ impl<H: LockHandle, F: Future> Future for Guarded<'_, H, F> {
             return inner.poll(context).map(Ok);
         }
         this.inner.set(None);
-        Poll::Ready(Err(LockError::LockLost("guarded work was stopped".into())))
+        Poll::Ready(Err(LockError::LockLost("it ended while guarded work ran".into())))
     }
 }

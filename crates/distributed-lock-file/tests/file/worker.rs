@@ -1,0 +1,101 @@
+//! Another process: this test program again, told by its environment what to do.
+//!
+//! Parent and worker talk by lines, so that each knows what the other has done without waiting for
+//! time to pass.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+const ROLE: &str = "DISTRIBUTED_LOCK_TEST_WORKER";
+const DIRECTORY: &str = "DISTRIBUTED_LOCK_TEST_DIRECTORY";
+
+/// A running worker; killed when it is dropped.
+pub(crate) struct Worker {
+    child: Child,
+    to: Option<ChildStdin>,
+    from: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    pub(crate) fn start(role: &str, directory: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "worker::entry", "--nocapture"])
+            .env(ROLE, role)
+            .env(DIRECTORY, directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) = (child.stdin.take(), child.stdout.take().unwrap());
+        Self { child, to, from: BufReader::new(from) }
+    }
+
+    /// The next line that the worker meant for us; the test harness prints others.
+    pub(crate) fn hears(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.from.read_line(&mut line).unwrap(), 0, "the worker has ended");
+            if let Some((_, said)) = line.split_once("worker says ") {
+                return said.trim_end().to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn expect(&mut self, said: &str) {
+        assert_eq!(self.hears(), said);
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.to.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the worker's end.
+    pub(crate) fn ends(mut self) {
+        drop(self.to.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Already ended and reaped, in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says a line to the parent.
+pub(crate) fn say(line: &str) {
+    println!("worker says {line}");
+}
+
+/// The parent's next line; `None` once it has no more.
+pub(crate) fn told() -> Option<String> {
+    std::io::stdin().lines().next().map(Result::unwrap)
+}
+
+/// Where a worker starts. Run as a test, it has nothing to do.
+#[test]
+fn entry() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let directory = std::env::var_os(DIRECTORY).unwrap();
+    let directory = Path::new(&directory);
+    match role.as_str() {
+        "holder" => crate::faults::hold(directory),
+        "forking holder" => crate::faults::hold_and_fork(directory),
+        "spinner" => crate::unlinking_peers::spin(directory),
+        "unlinking spinner" => crate::unlinking_peers::spin_and_unlink(directory),
+        other => panic!("no such worker: {other}"),
+    }
+}
