@@ -33,8 +33,40 @@ impl fmt::Display for Holder {
         #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
         let now = SystemTime::now();
         if let Some(held) = self.since.and_then(|since| now.duration_since(since).ok()) {
-            write!(f, ", for {:?}", Duration::from_secs(held.as_secs()))?;
+            write!(f, ", for {}", in_words(held))?;
         }
         Ok(())
+    }
+}
+
+/// Two units are enough for people.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m {}s", seconds % 60),
+        (..24, _) => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{}d {}h", hours / 24, hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_told() {
+        assert_eq!(Holder::default().to_string(), "an unknown process");
+        let host = Some("web1".to_owned());
+        let holder = Holder { pid: Some(4711), host, label: Some("backup".into()), since: None };
+        assert_eq!(holder.to_string(), "pid 4711 on web1 (backup)");
+    }
+
+    #[test]
+    fn durations_are_for_people() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!([words(0), words(59), words(61)], ["0s", "59s", "1m 1s"]);
+        assert_eq!([words(3_660), words(90_000)], ["1h 1m", "1d 1h"]);
     }
 }

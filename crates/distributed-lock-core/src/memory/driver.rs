@@ -12,7 +12,7 @@ use crate::error::{LockError, LockResult};
 use crate::guarantees::{Guarantees, HoldEnds, TokenDurability};
 use crate::lock_name::LockName;
 use crate::mode::Mode;
-use crate::token::FencingToken;
+use crate::token::{AttemptToken, FencingToken};
 
 /// Locks in a [`MemoryStore`], with leases or without.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct MemoryDriver {
 /// What an attempt has at the store.
 #[derive(Debug, Default)]
 pub struct MemoryPlace {
-    /// Set while a request may have taken effect.
-    asked: Option<u64>,
+    /// A request may have taken effect.
+    asked: bool,
     changes: Option<watch::Receiver<()>>,
 }
 
@@ -34,7 +34,7 @@ pub struct MemoryPlace {
 #[derive(Debug)]
 pub struct MemoryGrant {
     key: String,
-    id: u64,
+    id: AttemptToken,
 }
 
 impl MemoryDriver {
@@ -65,8 +65,8 @@ impl Driver for MemoryDriver {
         &self,
         attempt: &mut Attempt<String, MemoryPlace>,
     ) -> LockResult<Option<Granted<MemoryGrant>>> {
-        let id = self.store.new_id();
-        attempt.place = MemoryPlace { asked: Some(id), changes: Some(self.store.subscribe()) };
+        let id = attempt.token()?;
+        attempt.place = MemoryPlace { asked: true, changes: Some(self.store.subscribe()) };
         let sent = self.clock.now();
         let taken = self.store.request(|| {
             let now = self.clock.now();
@@ -74,7 +74,7 @@ impl Driver for MemoryDriver {
             self.store.take((&attempt.key, id), attempt.mode, now, expires, &attempt.loss)
         });
         if !taken.await? {
-            attempt.place.asked = None;
+            attempt.place.asked = false;
             return Ok(None);
         }
         let grant = MemoryGrant { key: attempt.key.clone(), id };
@@ -95,14 +95,12 @@ impl Driver for MemoryDriver {
     }
 
     fn must_withdraw(&self, attempt: &Attempt<String, MemoryPlace>) -> bool {
-        attempt.place.asked.is_some()
+        attempt.place.asked
     }
 
     async fn withdraw(&self, attempt: &mut Attempt<String, MemoryPlace>) -> LockResult<()> {
-        if let Some(id) = attempt.place.asked {
-            self.store.request(|| self.store.end(&attempt.key, id)).await?;
-        }
-        Ok(())
+        let id = attempt.token()?;
+        self.store.request(|| self.store.end(&attempt.key, id)).await.map(drop)
     }
 
     async fn extend(&self, grants: &[&MemoryGrant]) -> LockResult<Vec<Extension>> {
@@ -122,12 +120,12 @@ impl Driver for MemoryDriver {
 
     async fn release(&self, grant: &MemoryGrant) -> LockResult<()> {
         let ended = self.store.request(|| self.store.end(&grant.key, grant.id)).await?;
-        if ended { Ok(()) } else { Err(LockError::LockLost("the store no longer has it".into())) }
+        ended.then_some(()).ok_or_else(gone)
     }
 
     async fn fencing_token(&self, grant: &MemoryGrant) -> LockResult<FencingToken> {
         let token = self.store.request(|| self.store.token(&grant.key, grant.id, self.clock.now()));
-        token.await?.ok_or_else(|| LockError::LockLost("the store no longer has it".into()))
+        token.await?.ok_or_else(gone)
     }
 
     fn guarantees(&self) -> Guarantees {
@@ -147,4 +145,8 @@ impl Driver for MemoryDriver {
     fn extension_cadence(&self) -> Option<Duration> {
         self.lease.map(|lease| lease / 3)
     }
+}
+
+fn gone() -> LockError {
+    LockError::LockLost("the store no longer has it".into())
 }

@@ -1,6 +1,6 @@
 //! The shared state of in-memory locks, and the switches that make it fail.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::driver::LossReporter;
 use crate::error::{LockError, LockResult};
 use crate::mode::Mode;
-use crate::token::FencingToken;
+use crate::token::{AttemptToken, FencingToken};
 
 /// How a [`MemoryStore`] answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,11 +41,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    resources: HashMap<String, BTreeMap<u64, Entry>>,
+    resources: HashMap<String, HashMap<AttemptToken, Entry>>,
     behaviour: Behaviour,
-    last_id: u64,
     last_token: u64,
-    extensions: u64,
 }
 
 struct Entry {
@@ -85,29 +83,16 @@ impl MemoryStore {
         self.0.changed.send_replace(());
     }
 
-    /// How many requests to extend leases have come, whatever the number of leases in each.
-    #[must_use]
-    pub fn extensions(&self) -> u64 {
-        self.lock().extensions
-    }
-
     /// How many holds there are of all names.
     #[must_use]
     pub fn holds(&self) -> usize {
-        self.lock().resources.values().map(BTreeMap::len).sum()
-    }
-
-    /// A number for a hold that is about to be asked for.
-    pub(super) fn new_id(&self) -> u64 {
-        let mut state = self.lock();
-        state.last_id += 1;
-        state.last_id
+        self.lock().resources.values().map(HashMap::len).sum()
     }
 
     /// Takes a lock if it is free.
     pub(super) fn take(
         &self,
-        (key, id): (&str, u64),
+        (key, id): (&str, AttemptToken),
         mode: Mode,
         now: Moment,
         expires: Moment,
@@ -128,10 +113,14 @@ impl MemoryStore {
     }
 
     /// Moves the end of some holds; `false` for each that is gone.
-    pub(super) fn extend(&self, holds: &[(&str, u64)], now: Moment, until: Moment) -> Vec<bool> {
+    pub(super) fn extend(
+        &self,
+        holds: &[(&str, AttemptToken)],
+        now: Moment,
+        until: Moment,
+    ) -> Vec<bool> {
         let mut state = self.lock();
-        state.extensions += 1;
-        let mut extend = |key: &str, id: &u64| {
+        let mut extend = |key: &str, id| {
             let entry = state.resources.get_mut(key)?.get_mut(id)?;
             (entry.expires > now).then(|| entry.expires = until)
         };
@@ -139,7 +128,7 @@ impl MemoryStore {
     }
 
     /// Ends a hold; `false` if it is gone.
-    pub(super) fn end(&self, key: &str, id: u64) -> bool {
+    pub(super) fn end(&self, key: &str, id: AttemptToken) -> bool {
         let mut state = self.lock();
         let Some(entries) = state.resources.get_mut(key) else { return false };
         let ended = entries.remove(&id).is_some();
@@ -152,7 +141,7 @@ impl MemoryStore {
     }
 
     /// Draws a token for a hold, unless it is gone.
-    pub(super) fn token(&self, key: &str, id: u64, now: Moment) -> Option<FencingToken> {
+    pub(super) fn token(&self, key: &str, id: AttemptToken, now: Moment) -> Option<FencingToken> {
         let mut state = self.lock();
         let entry = state.resources.get(key)?.get(&id)?;
         if entry.expires <= now {

@@ -1,0 +1,89 @@
+//! Getting the lock, and telling the user whom we wait for.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use distributed_lock::prelude::*;
+use distributed_lock::{DynHandle, DynLockProvider, Holder, Mode};
+
+use crate::args::{Patience, RunArgs};
+use crate::exit::Failure;
+use crate::say::say;
+
+/// A wait shorter than this is not worth a line.
+const QUIET_AT_FIRST: Duration = Duration::from_millis(200);
+/// How often the holder is looked up while waiting.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often the line is repeated for the same holder.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// Acquires the lock as patiently as the user asked.
+///
+/// Dropping the future leaves nothing behind, as acquiring itself does.
+pub(crate) async fn acquire(
+    args: &RunArgs,
+    provider: &DynLockProvider,
+) -> Result<DynHandle, Failure> {
+    let lock = provider.create_lock(&args.name);
+    let waited = async |limit| {
+        tokio::select! {
+            biased;
+            acquired = lock.acquire(limit) => acquired,
+            never = tell_while_waiting(args, provider) => match never {},
+        }
+    };
+    let acquired = match args.patience() {
+        Patience::None => lock.try_acquire().await,
+        Patience::Until(limit) => match waited(Some(limit)).await {
+            Err(LockError::Timeout(_)) => Ok(None),
+            other => other.map(Some),
+        },
+        Patience::Endless => waited(None).await.map(Some),
+    };
+    match acquired {
+        Ok(Some(handle)) => Ok(handle),
+        Ok(None) => Err(conflict(args, provider).await),
+        Err(error) => Err(Failure::lock(format!("cannot acquire {:?}", args.name), &error)),
+    }
+}
+
+async fn conflict(args: &RunArgs, provider: &DynLockProvider) -> Failure {
+    if args.quiet {
+        return Failure::silent(args.conflict_exit_code);
+    }
+    let told = match args.patience() {
+        Patience::Until(limit) => format!("waited {limit:?} for"),
+        Patience::None | Patience::Endless => "cannot get".to_owned(),
+    };
+    let holder = describe(holder(args, provider).await.as_ref());
+    let message = format!("{told} {:?}, held by {holder}; try again later", args.name);
+    Failure::new(args.conflict_exit_code, message)
+}
+
+async fn tell_while_waiting(args: &RunArgs, provider: &DynLockProvider) -> Infallible {
+    if args.quiet {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(QUIET_AT_FIRST).await;
+    let mut told: Option<Option<Holder>> = None;
+    let mut since_told = Duration::ZERO;
+    loop {
+        let holder = holder(args, provider).await;
+        if told.as_ref() != Some(&holder) || since_told >= REPEAT {
+            say(format!("waiting for {:?}, held by {}", args.name, describe(holder.as_ref())));
+            told = Some(holder);
+            since_told = Duration::ZERO;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        since_told += LOOK_AGAIN;
+    }
+}
+
+/// Who holds the lock; not knowing is no error for somebody who waits anyway.
+async fn holder(args: &RunArgs, provider: &DynLockProvider) -> Option<Holder> {
+    provider.holder(&args.name, Mode::Exclusive).await.unwrap_or_default()
+}
+
+fn describe(holder: Option<&Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), Holder::to_string)
+}

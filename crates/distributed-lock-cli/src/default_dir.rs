@@ -1,0 +1,129 @@
+//! Where the locks are if nobody says: one directory for each user.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The directory of this user: the same in logins, cron jobs and services, and across reboots.
+pub(crate) fn path() -> PathBuf {
+    format!("/var/tmp/distributed-lock-{}", rustix::process::geteuid().as_raw()).into()
+}
+
+/// Creates the directory, or checks that the one there is this user's own.
+///
+/// Anybody can create the name before we do, so what is there is trusted only if it is ours.
+/// Whether others may write to it is checked where it is used, as for every directory.
+pub(crate) fn prepare(path: &Path) -> Result<(), NotOurs> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(NotOurs { path: path.to_owned(), reason: Reason::Io(error) });
+        }
+        // What is there now is looked at in any case.
+        _ => {}
+    }
+    let refuse = |reason| Err(NotOurs { path: path.to_owned(), reason });
+    match path.symlink_metadata() {
+        Err(error) => refuse(Reason::Io(error)),
+        Ok(found) if found.is_symlink() => refuse(Reason::Link),
+        Ok(found) if !found.is_dir() => refuse(Reason::NoDirectory),
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
+            refuse(Reason::Owner(found.uid()))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The default directory cannot be used.
+#[derive(Debug)]
+pub(crate) struct NotOurs {
+    path: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Link,
+    NoDirectory,
+    Owner(u32),
+    Io(io::Error),
+}
+
+impl fmt::Display for NotOurs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the default directory {} ", self.path.display())?;
+        match &self.reason {
+            Reason::Link => f.write_str("is a symbolic link")?,
+            Reason::NoDirectory => f.write_str("is not a directory")?,
+            Reason::Owner(uid) => write!(f, "belongs to another user (uid {uid})")?,
+            Reason::Io(_) => f.write_str("cannot be created or read")?,
+        }
+        f.write_str("; remove it, or say with --url file:///DIRECTORY where the locks are")
+    }
+}
+
+impl std::error::Error for NotOurs {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            Reason::Io(error) => Some(error),
+            Reason::Link | Reason::NoDirectory | Reason::Owner(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn refusal(path: &Path) -> Reason {
+        prepare(path).unwrap_err().reason
+    }
+
+    #[test]
+    fn it_is_created_for_its_owner_only_and_then_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("locks");
+        prepare(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        prepare(&path).unwrap();
+    }
+
+    #[test]
+    fn links_are_refused_even_to_a_directory_of_ours() {
+        let parent = tempfile::tempdir().unwrap();
+        let (target, path) = (parent.path().join("target"), parent.path().join("locks"));
+        symlink(&target, &path).unwrap();
+        assert!(matches!(refusal(&path), Reason::Link));
+        prepare(&target).unwrap();
+        assert!(matches!(refusal(&path), Reason::Link));
+    }
+
+    #[test]
+    fn other_things_are_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("locks");
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(refusal(&path), Reason::NoDirectory));
+        assert!(matches!(refusal(&parent.path().join("a/b")), Reason::Io(_)));
+    }
+
+    #[test]
+    fn directories_of_others_are_refused() {
+        // Who runs the tests either owns `/` or does not; a directory can be given away by root.
+        let parent = tempfile::tempdir().unwrap();
+        let path = if rustix::process::geteuid().is_root() {
+            let path = parent.path().join("locks");
+            prepare(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+            path
+        } else {
+            PathBuf::from("/")
+        };
+        let error = prepare(&path).unwrap_err();
+        assert!(matches!(error.reason, Reason::Owner(_)), "{error}");
+        assert!(error.to_string().contains("--url"), "{error}");
+    }
+}

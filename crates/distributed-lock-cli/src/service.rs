@@ -1,0 +1,75 @@
+//! Which lock service is meant.
+
+use std::ffi::OsString;
+
+use crate::default_dir;
+use crate::exit::{Failure, UNAVAILABLE, USAGE};
+
+/// Names the lock service if `--url` does not.
+pub(crate) const URL_VARIABLE: &str = "DISTRIBUTED_LOCK_URL";
+
+/// The URL to connect to: the option's, else the environment's, else the default directory's.
+///
+/// URLs are never repeated in messages, since they may hold a password.
+pub(crate) fn url(option: Option<&str>) -> Result<String, Failure> {
+    let url = match (option, from_environment(std::env::var_os(URL_VARIABLE))?) {
+        (Some(url), _) => url.to_owned(),
+        (None, Some(url)) => url,
+        (None, None) => {
+            let path = default_dir::path();
+            default_dir::prepare(&path).map_err(|error| {
+                Failure::new(UNAVAILABLE, "no place for the lock").because(&error)
+            })?;
+            return Ok(format!("file://{}", path.display()));
+        }
+    };
+    if is_memory(&url) {
+        return Err(Failure::new(
+            USAGE,
+            "memory: locks exclude nobody here, since other processes cannot see them; \
+             use file:///DIRECTORY, or leave out the URL",
+        ));
+    }
+    Ok(url)
+}
+
+/// An empty variable is one that is not set.
+fn from_environment(value: Option<OsString>) -> Result<Option<String>, Failure> {
+    match value.map(OsString::into_string).transpose() {
+        Ok(url) => Ok(url.filter(|url| !url.is_empty())),
+        Err(_) => Err(Failure::new(USAGE, format!("{URL_VARIABLE} is not UTF-8; correct it"))),
+    }
+}
+
+fn is_memory(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, _)| scheme.trim().eq_ignore_ascii_case("memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        assert_eq!(from_environment(None).unwrap(), None);
+        assert_eq!(from_environment(Some("".into())).unwrap(), None);
+        assert_eq!(
+            from_environment(Some("file:///x".into())).unwrap().as_deref(),
+            Some("file:///x")
+        );
+        assert_eq!(
+            from_environment(Some(OsString::from_vec(vec![0xff]))).unwrap_err().tell(),
+            USAGE
+        );
+    }
+
+    #[test]
+    fn memory_is_refused_however_it_is_written() {
+        for url in ["memory:", "memory://x", "MEMORY:x"] {
+            assert_eq!(super::url(Some(url)).unwrap_err().tell(), USAGE, "{url}");
+        }
+        assert_eq!(super::url(Some("file:///memory")).unwrap(), "file:///memory");
+    }
+}
