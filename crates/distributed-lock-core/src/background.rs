@@ -7,10 +7,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Id};
+use tokio::runtime::{Builder, Handle, Id, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 /// A boxed future, as background work and erased types use it.
@@ -60,15 +62,47 @@ fn runtime_for(home: Home) -> Option<Handle> {
     }
 }
 
+/// How long a current-thread runtime may leave work undone before the library thread does it too.
+const UNDRIVEN_AFTER: Duration = Duration::from_millis(250);
+
 /// Runs work to its end, wherever it takes: if its runtime ends first, `make` starts it anew on the
 /// library thread.
+///
+/// A current-thread runtime may be alive and not driven, when its `block_on` has returned. Work that
+/// is not done there soon is done on the library thread as well, so it must bear being done twice.
 pub fn spawn_to_the_end(
     home: Home,
     make: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
 ) {
-    if let Some(runtime) = runtime_for(home) {
-        drop(runtime.spawn(Surviving::new(Arc::new(make))));
+    let Some(runtime) = runtime_for(home) else { return };
+    let make: Make = Arc::new(make);
+    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+        drop(runtime.spawn(Surviving::new(make)));
+        return;
     }
+    let Some(library) = library_runtime() else { return };
+    if library.id() == runtime.id() {
+        drop(library.spawn(Surviving::new(make)));
+        return;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let first: Make = {
+        let (make, done) = (Arc::clone(&make), Arc::clone(&done));
+        Arc::new(move || {
+            let (work, done) = (make(), Arc::clone(&done));
+            Box::pin(async move {
+                work.await;
+                done.store(true, Ordering::Release);
+            })
+        })
+    };
+    drop(runtime.spawn(Surviving::new(first)));
+    drop(library.spawn(async move {
+        tokio::time::sleep(UNDRIVEN_AFTER).await;
+        if !done.load(Ordering::Acquire) {
+            Surviving::new(make).await;
+        }
+    }));
 }
 
 /// A task that starts again on the library thread if it is dropped before its end.
@@ -206,9 +240,8 @@ impl fmt::Debug for Resident {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 
@@ -238,17 +271,36 @@ mod tests {
     }
 
     #[test]
+    fn work_on_a_runtime_that_is_not_driven_is_done_elsewhere() {
+        let (send, receive) = mpsc::channel();
+        let undriven = runtime();
+        undriven.block_on(async {
+            spawn_to_the_end(Home::CurrentRuntime, move || {
+                let send = send.clone();
+                Box::pin(async move { send.send(()).unwrap() })
+            });
+        });
+        assert_eq!(receive.recv_timeout(Duration::from_secs(10)), Ok(()));
+        drop(undriven);
+    }
+
+    #[test]
     fn work_that_panics_is_not_repeated() {
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
-        let first = runtime();
+        let (send, receive) = mpsc::channel();
+        let first = Builder::new_multi_thread().build().unwrap();
         first.block_on(async {
             spawn_to_the_end(Home::CurrentRuntime, move || {
                 counted.fetch_add(1, Ordering::SeqCst);
-                Box::pin(async { panic!("meant to panic") })
+                let send = send.clone();
+                Box::pin(async move {
+                    send.send(()).unwrap();
+                    panic!("meant to panic")
+                })
             });
-            tokio::task::yield_now().await;
         });
+        receive.recv_timeout(Duration::from_secs(10)).unwrap();
         drop(first);
         assert_eq!(runs.load(Ordering::SeqCst), 1);
     }

@@ -88,9 +88,9 @@ impl<'a, D: Driver> Candidate<'a, D> {
                     self.pause(deadline).await?
                 }
                 Interruption::WokenUp(Err(error)) => return Err(error),
-                Interruption::WokenUp(Ok(WakeUp::TryAgain))
-                | Interruption::FallbackPeriod
-                | Interruption::Deadline => {}
+                // A stream of wake-ups must not keep the runtime from its timers.
+                Interruption::WokenUp(Ok(WakeUp::TryAgain)) => tokio::task::consume_budget().await,
+                Interruption::FallbackPeriod | Interruption::Deadline => {}
             }
             match self.try_once().await {
                 Ok(None) if last => return Ok(None),

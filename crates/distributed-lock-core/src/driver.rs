@@ -38,7 +38,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
 
     /// Asks once. `None`: somebody holds it or comes first. The engine bounds it by the operation
     /// timeout and calls it again on the same attempt whenever [`wait`](Self::wait) says so or the
-    /// fallback period is over.
+    /// fallback period is over, also after it failed or was dropped: what an earlier request of the
+    /// same attempt has taken without an answer is its own, not somebody else's.
     fn try_acquire(
         &self,
         attempt: &mut Attempt<Self::Key, Self::Place>,

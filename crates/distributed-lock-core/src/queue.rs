@@ -282,11 +282,13 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
         }
     }
 
-    /// Trying → Waiting. Returns `false`, and goes back in line, if another task waits already.
+    /// Trying → Waiting. Returns `false`, and goes back in line, if others may come first: one who
+    /// waits already, who came earlier, or whose request is still open.
     pub(crate) fn wait_at_server(&self) -> bool {
         let mut line = lock(&self.line);
-        let first = !line.waiting;
-        if first {
+        let is_next = line.queued.first_key_value().is_none_or(|(first, _)| *first > self.id);
+        let waits = is_next && !line.waiting && line.trying == 1;
+        if waits {
             self.change(&mut line, Stage::Waiting);
             line.waiting = true;
         } else {
@@ -294,7 +296,7 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
             line.enqueue(self.id, self.mode, Patience::Waits);
         }
         line.advance();
-        first
+        waits
     }
 
     /// Trying or Waiting → Held.

@@ -89,7 +89,7 @@ impl MemoryStore {
         self.lock().resources.values().map(HashMap::len).sum()
     }
 
-    /// Takes a lock if it is free.
+    /// Takes a lock if it is free, or held by the same attempt, whose answer was lost.
     pub(super) fn take(
         &self,
         (key, id): (&str, AttemptToken),
@@ -106,6 +106,7 @@ impl MemoryStore {
             Mode::Shared => entries.values().all(|entry| entry.mode == Mode::Shared),
             Mode::Permit { max } => u32::try_from(entries.len()).is_ok_and(|held| held < max),
         };
+        let free = free || entries.contains_key(&id);
         if free {
             entries.insert(id, Entry { mode, expires, loss: loss.clone() });
         }

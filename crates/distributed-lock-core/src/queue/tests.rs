@@ -79,13 +79,14 @@ fn one_that_gives_up_frees_those_behind() {
 }
 
 #[test]
-fn newcomers_that_do_not_exclude_each_other_try_together_but_one_waits() {
+fn newcomers_that_do_not_exclude_each_other_try_together_and_wait_in_order() {
     let queue = LocalQueue::new();
     let (one, other) = (permit(&queue, Patience::Waits), permit(&queue, Patience::Waits));
     assert_eq!((one.verdict(), other.verdict()), (Some(true), Some(true)));
-    assert!(one.wait_at_server());
+    // The later one hears first that it was refused, and does not overtake.
     assert!(!other.wait_at_server());
     assert_eq!(other.verdict(), None);
+    assert!(one.wait_at_server());
     one.held();
     assert_eq!(other.verdict(), Some(true));
 }

@@ -1,0 +1,30 @@
+//! The cases, by theme. Each takes a backend, and panics if a promise is broken.
+
+pub mod cancellation;
+pub mod drops;
+pub mod exclusion;
+pub mod extremes;
+pub mod fencing;
+pub mod guarding;
+pub mod leases;
+pub mod loss;
+pub mod order;
+pub mod readers_writer;
+pub mod release;
+pub mod second_runtime;
+pub mod semaphore;
+pub mod shutdown;
+pub mod waiting;
+
+use distributed_lock_core::traits::{DistributedLock, LockProvider};
+
+use crate::backend::Backend;
+use crate::verdicts::unique_name;
+
+/// What a process holds.
+type Held<P> = <<P as LockProvider>::Lock as DistributedLock>::Handle;
+
+/// Two processes over the same data, and a name that only they use.
+async fn two_processes<B: Backend>(backend: &B, case: &str) -> (B::Provider, B::Provider, String) {
+    (backend.connect().await, backend.connect().await, unique_name(case))
+}

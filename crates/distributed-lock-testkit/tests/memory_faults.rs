@@ -1,0 +1,123 @@
+//! The engine over an in-memory store whose driver is made to fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use distributed_lock_core::clock::Clock;
+use distributed_lock_core::memory::{MemoryDriver, MemoryStore};
+use distributed_lock_testkit::faults::{Store, exhaustive, leases, requests, unreachable, waiting};
+
+#[test]
+fn every_call_with_every_outcome_lasting() {
+    exhaustive::every_call_with_every_outcome(Memory::lasting);
+}
+
+#[test]
+fn every_call_with_every_outcome_leased() {
+    exhaustive::every_call_with_every_outcome(Memory::leased);
+}
+
+#[test]
+fn attempts_while_waiting_are_counted() {
+    waiting::attempts_while_waiting_are_counted(Memory::lasting);
+    waiting::attempts_while_waiting_are_counted(Memory::leased);
+}
+
+#[test]
+fn a_lost_wake_up_costs_one_fallback_period() {
+    waiting::a_lost_wake_up_costs_one_fallback_period(Memory::lasting);
+    waiting::a_lost_wake_up_costs_one_fallback_period(Memory::leased);
+}
+
+#[test]
+fn a_try_ends_in_time_with_the_right_error() {
+    unreachable::a_try_ends_in_time_with_the_right_error(Memory::lasting);
+    unreachable::a_try_ends_in_time_with_the_right_error(Memory::leased);
+}
+
+#[test]
+fn a_try_behind_what_is_under_way_does_not_guess() {
+    unreachable::a_try_behind_what_is_under_way_does_not_guess(Memory::lasting);
+    unreachable::a_try_behind_what_is_under_way_does_not_guess(Memory::leased);
+}
+
+#[test]
+fn a_try_after_a_drop_waits_for_the_release() {
+    unreachable::a_try_after_a_drop_waits_for_the_release(Memory::lasting);
+    unreachable::a_try_after_a_drop_waits_for_the_release(Memory::leased);
+}
+
+#[test]
+fn a_shutdown_ends_in_time_and_says_what_is_left() {
+    unreachable::a_shutdown_ends_in_time_and_says_what_is_left(Memory::lasting);
+    unreachable::a_shutdown_ends_in_time_and_says_what_is_left(Memory::leased);
+}
+
+#[test]
+fn a_lock_costs_one_request_each_way() {
+    requests::a_lock_costs_one_request_each_way(Memory::lasting);
+    requests::a_lock_costs_one_request_each_way(Memory::leased);
+}
+
+#[test]
+fn an_ended_provider_asks_nothing() {
+    requests::an_ended_provider_asks_nothing(Memory::lasting);
+    requests::an_ended_provider_asks_nothing(Memory::leased);
+}
+
+#[test]
+fn what_is_given_back_is_extended_no_more() {
+    leases::what_is_given_back_is_extended_no_more(Memory::leased);
+}
+
+#[test]
+fn extensions_do_not_grow_with_the_leases() {
+    leases::extensions_do_not_grow_with_the_leases(Memory::leased);
+}
+
+#[test]
+fn a_failed_extension_is_not_a_loss() {
+    leases::a_failed_extension_is_not_a_loss(Memory::leased);
+}
+
+#[test]
+fn a_lease_that_runs_out_is_told_in_time() {
+    leases::a_lease_that_runs_out_is_told_in_time(Memory::leased);
+}
+
+#[test]
+fn a_lease_is_lost_by_the_clock_alone() {
+    leases::a_lease_is_lost_by_the_clock_alone(Memory::leased);
+}
+
+#[test]
+fn a_late_grant_has_less_of_its_lease() {
+    leases::a_late_grant_has_less_of_its_lease(Memory::leased);
+}
+
+struct Memory {
+    store: MemoryStore,
+    lease: Option<Duration>,
+}
+
+impl Memory {
+    fn lasting() -> Self {
+        Self { store: MemoryStore::new(), lease: None }
+    }
+
+    fn leased() -> Self {
+        Self { store: MemoryStore::new(), lease: Some(Duration::from_secs(3)) }
+    }
+}
+
+impl Store for Memory {
+    type Driver = MemoryDriver;
+
+    fn driver(&self, clock: Arc<dyn Clock>) -> MemoryDriver {
+        MemoryDriver::new(self.store.clone(), self.lease, clock)
+    }
+
+    fn left(&self) -> usize {
+        self.store.holds()
+    }
+}
