@@ -29,7 +29,7 @@
 //! | work that stops when the lock is lost | [`LockHandle::guard`] |
 //! | a resource that refuses late writers | [`LockHandle::fencing_token`] |
 //! | a lock that no process needs to see but yours, in tests | [`MemoryLockProvider`] |
-//! | the backend chosen at run time | [`connect`], [`DynLockProvider`] |
+//! | the backend chosen at run time | [`connect()`], [`DynLockProvider`] |
 //!
 //! # Choose your backend
 //!
