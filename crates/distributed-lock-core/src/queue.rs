@@ -102,10 +102,7 @@ impl<K: Clone + Eq + Hash> LocalQueue<K> {
     pub(crate) fn join(self: &Arc<Self>, key: K, mode: Mode, patience: Patience) -> Ticket<K> {
         let id = self.number();
         let mut lines = lock(&self.lines);
-        let line = match lines.get(&key) {
-            Some(line) => Arc::clone(line),
-            None => Arc::clone(lines.entry(key.clone()).or_default()),
-        };
+        let line = Arc::clone(lines.entry(key.clone()).or_default());
         let stage = lock(&line).join(id, mode, patience);
         drop(lines);
         Ticket { queue: Arc::clone(self), line, key, id, mode, stage: Mutex::new(stage) }
@@ -261,6 +258,9 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
     }
 
     fn poll_admitted(&self, context: &mut Context<'_>) -> Poll<bool> {
+        if *lock(&self.stage) == Stage::Trying {
+            return Poll::Ready(true);
+        }
         let mut line = lock(&self.line);
         let stage = self.stage_in(&line);
         if let Some(queued) = line.queued.get_mut(&self.id) {

@@ -13,10 +13,10 @@ use distributed_lock_core::traits::{DistributedLock, LockHandle, LockProvider};
 use distributed_lock_file::FileLockProvider;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{bare, report};
+use crate::{bare, median, report, spinner};
 
-const BLOCKS: usize = 12;
-const ROUNDS: usize = 40;
+const BLOCKS: usize = 60;
+const ROUNDS: usize = 15;
 const NAME: &str = "bench";
 
 /// How long a child may take from "I am about to wait" to waiting.
@@ -32,11 +32,12 @@ pub(crate) fn run() {
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..BLOCKS {
         for (child, times) in children.iter_mut().zip(&mut times) {
-            times.extend((0..ROUNDS).map(|_| child.hand_over(&path)));
+            let rounds = (0..ROUNDS).map(|_| child.hand_over(&path)).collect();
+            times.push(median(rounds, Ord::cmp));
         }
     }
-    let [bare, one, threads] = &mut times;
-    report("hand-over between processes, current-thread runtime", 2.0, &mut bare.clone(), one);
+    let [bare, one, threads] = &times;
+    report("hand-over between processes, current-thread runtime", 2.0, bare, one);
     report("hand-over between processes, multi-thread runtime", 2.0, bare, threads);
 }
 
@@ -99,6 +100,7 @@ impl Drop for Peer {
 
 /// The other process: acquires whenever it is told to.
 pub(crate) fn child(role: &str) {
+    spinner::bind_to_core(1);
     let directory = std::env::current_dir().unwrap();
     let say_waits = || println!("waits");
     let each_round = |acquire: &mut dyn FnMut()| {

@@ -22,7 +22,7 @@ pub(crate) fn run() {
         bare.push(bare_block(&path));
         ours.push(runtime.block_on(our_block(&lock)));
     }
-    report("uncontended acquire + release", 2.0, &mut bare, &mut ours);
+    report("uncontended acquire + release", 2.0, &bare, &ours);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

@@ -68,18 +68,23 @@ impl Inotify {
         // What came while nobody read, between two runtimes, is in the kernel's queue still.
         loop {
             let mut ready = source.readable().await?;
-            self.drain(registry)?;
-            ready.clear_ready();
+            if self.read_once(registry)? {
+                // Whoever was woken comes first; then there may be more to read.
+                tokio::task::yield_now().await;
+            } else {
+                ready.clear_ready();
+            }
         }
     }
 
-    fn drain(&self, registry: &Registry) -> io::Result<()> {
+    /// Passes on what one read brings; `false` if there was nothing.
+    fn read_once(&self, registry: &Registry) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut events = Reader::new(self.descriptor.as_fd(), &mut buffer);
         loop {
             let event = match events.next() {
                 Ok(event) => event,
-                Err(Errno::WOULDBLOCK) => return Ok(()),
+                Err(Errno::WOULDBLOCK) => return Ok(false),
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -95,6 +100,9 @@ impl Inotify {
                     // The directory itself.
                     None => registry.check_all(),
                 }
+            }
+            if events.is_buffer_empty() {
+                return Ok(true);
             }
         }
     }
