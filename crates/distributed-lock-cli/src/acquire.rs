@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use distributed_lock::prelude::*;
-use distributed_lock::{DynHandle, DynLockProvider, Holder, Mode};
+use distributed_lock::{
+    DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore, Holder, Mode,
+};
 
 use crate::args::{Patience, RunArgs};
 use crate::exit::Failure;
@@ -24,7 +26,7 @@ pub(crate) async fn acquire(
     args: &RunArgs,
     provider: &DynLockProvider,
 ) -> Result<DynHandle, Failure> {
-    let lock = provider.create_lock(&args.name);
+    let lock = Lock::of(args, provider);
     let waited = async |limit| {
         tokio::select! {
             biased;
@@ -44,6 +46,39 @@ pub(crate) async fn acquire(
         Ok(Some(handle)) => Ok(handle),
         Ok(None) => Err(conflict(args, provider).await),
         Err(error) => Err(Failure::lock(format!("cannot acquire {:?}", args.name), &error)),
+    }
+}
+
+/// The lock in the mode that the user asked for.
+enum Lock {
+    Alone(DynLock),
+    Reader(DynReaderWriterLock),
+    Permit(DynSemaphore),
+}
+
+impl Lock {
+    fn of(args: &RunArgs, provider: &DynLockProvider) -> Self {
+        match args.mode() {
+            Mode::Exclusive => Self::Alone(provider.create_lock(&args.name)),
+            Mode::Shared => Self::Reader(provider.create_reader_writer_lock(&args.name)),
+            Mode::Permit { max } => Self::Permit(provider.create_semaphore(&args.name, max)),
+        }
+    }
+
+    async fn acquire(&self, limit: Option<Duration>) -> LockResult<DynHandle> {
+        match self {
+            Self::Alone(lock) => lock.acquire(limit).await,
+            Self::Reader(lock) => lock.acquire_read(limit).await,
+            Self::Permit(semaphore) => semaphore.acquire(limit).await,
+        }
+    }
+
+    async fn try_acquire(&self) -> LockResult<Option<DynHandle>> {
+        match self {
+            Self::Alone(lock) => lock.try_acquire().await,
+            Self::Reader(lock) => lock.try_acquire_read().await,
+            Self::Permit(semaphore) => semaphore.try_acquire().await,
+        }
     }
 }
 
@@ -81,9 +116,9 @@ async fn tell_while_waiting(args: &RunArgs, provider: &DynLockProvider) -> Infal
 
 /// Who holds the lock; not knowing is no error for somebody who waits anyway.
 async fn holder(args: &RunArgs, provider: &DynLockProvider) -> Option<Holder> {
-    provider.holder(&args.name, Mode::Exclusive).await.unwrap_or_default()
+    provider.holder(&args.name, args.mode()).await.unwrap_or_default()
 }
 
 fn describe(holder: Option<&Holder>) -> String {
-    holder.map_or_else(|| "another process".to_owned(), Holder::to_string)
+    holder.map_or_else(|| "others".to_owned(), Holder::to_string)
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use distributed_lock::Mode;
 
 use crate::{exit, help};
 
@@ -44,6 +45,18 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     no_wait: bool,
 
+    /// Run beside other readers; only writers are kept out
+    #[arg(long, group = "mode")]
+    read: bool,
+
+    /// Run alone, keeping out readers and writers; this is the default
+    #[arg(long, group = "mode")]
+    write: bool,
+
+    /// Run beside at most N-1 others who say the same; a semaphore, apart from the other locks
+    #[arg(long, value_name = "N", group = "mode")]
+    permits: Option<u32>,
+
     /// Exit status if the lock was not acquired in time
     #[arg(long, value_name = "N", default_value_t = exit::NOT_ACQUIRED)]
     pub(crate) conflict_exit_code: u8,
@@ -69,6 +82,15 @@ pub(crate) enum Patience {
 }
 
 impl RunArgs {
+    pub(crate) fn mode(&self) -> Mode {
+        match (self.read, self.permits) {
+            (true, _) => Mode::Shared,
+            (false, Some(max)) => Mode::Permit { max },
+            // With `--write` or without.
+            (false, None) => Mode::Exclusive,
+        }
+    }
+
     pub(crate) fn patience(&self) -> Patience {
         match (self.no_wait, self.wait) {
             (true, _) => Patience::None,
@@ -113,6 +135,21 @@ mod tests {
         assert_eq!(args.patience(), Patience::None);
         assert_eq!(args.conflict_exit_code, 0);
         assert!(args.quiet);
+    }
+
+    #[test]
+    fn there_is_one_mode() {
+        let mode = |options: &[&str]| {
+            let line = [&["dlock", "run"], options, &["a", "--", "ls"]].concat();
+            parse(&line).map(|args| args.mode())
+        };
+        assert_eq!(mode(&[]).unwrap(), Mode::Exclusive);
+        assert_eq!(mode(&["--write"]).unwrap(), Mode::Exclusive);
+        assert_eq!(mode(&["--read"]).unwrap(), Mode::Shared);
+        assert_eq!(mode(&["--permits", "3"]).unwrap(), Mode::Permit { max: 3 });
+        for both in [&["--read", "--write"][..], &["--read", "--permits", "3"]] {
+            assert!(mode(both).unwrap_err().use_stderr());
+        }
     }
 
     #[test]

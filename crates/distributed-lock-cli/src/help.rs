@@ -16,6 +16,13 @@ Examples:
   At most ten minutes of waiting, and a pipeline as the command:
     dlock run --wait 10m import -- sh -c 'fetch | load'
 
+  Readers beside each other, and a writer alone:
+    dlock run --read data -- ./report.sh
+    dlock run --write data -- ./import.sh
+
+  At most four at once:
+    dlock run --permits 4 crawl -- ./crawl.sh
+
   Locks in a directory of your choice, shared with its group:
     dlock run --url 'file:///srv/locks?mode=660' deploy -- ./deploy.sh
 

@@ -94,6 +94,10 @@ fn row_48_killed_locks_never_overlap() {
         done.store(true, Ordering::Relaxed);
         killer.join().unwrap()
     });
+    // Commands whose `dlock` was killed may still run; behind them, all have told.
+    let url = format!("file://{}/locks", directory.path().display());
+    let last = Command::new(DLOCK).args(["run", "--url", &url, "probe", "--", "true"]).status();
+    assert!(last.unwrap().success());
     let told = std::fs::read_to_string(directory.path().join("told")).unwrap();
     assert_eq!(told, "", "{killed} were killed");
     println!("{killed} of 100 runs were killed");

@@ -94,3 +94,36 @@ fn what_the_command_leaves_running_does_not_keep_the_lock() {
     assert!(place.is_free("x"));
     first.end_input();
 }
+
+#[test]
+fn readers_run_together_and_a_writer_alone() {
+    let place = Place::new();
+    let mut held = place.run(&["--read", "name", "--", "sh", "-c", HOLD]);
+    let reader = Running::start(&mut held);
+    reader.out.expect("holding");
+    let status = |mode| place.output(&["--no-wait", mode, "name", "--", "true"]).0;
+    assert_eq!(status("--read"), 0);
+    assert_eq!(status("--write"), 75);
+    assert!(!place.is_free("name"));
+    drop(reader);
+}
+
+#[test]
+fn permits_are_counted() {
+    let place = Place::new();
+    let run = ["--permits", "2", "name", "--", "sh", "-c", HOLD];
+    let holders: Vec<_> = (0..2)
+        .map(|_| {
+            let holder = Running::start(&mut place.run(&run));
+            holder.out.expect("holding");
+            holder
+        })
+        .collect();
+    let none_left = ["--no-wait", "--permits", "2", "name", "--", "true"];
+    assert_eq!(place.output(&none_left).0, 75);
+    assert_eq!(place.output(&["--no-wait", "--permits", "3", "name", "--", "true"]).0, 0);
+    assert!(place.is_free("name"), "the mutex is another lock");
+    assert_eq!(place.output(&["--permits", "0", "name", "--", "true"]).0, 64);
+    assert_eq!(place.output(&["--permits", "65537", "name", "--", "true"]).0, 69);
+    drop(holders);
+}

@@ -1,6 +1,7 @@
 //! A candidate: one acquire on its way from the local queue to its grant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::claim::Claim;
 use crate::driver::{Attempt, Driver, Granted, WakeUp};
@@ -22,6 +23,10 @@ struct Open<D: Driver> {
     attempt: Attempt<D::Key, D::Place>,
     claim: Arc<Claim<D::Key>>,
 }
+
+/// When to look again after a wake-up that brought nothing, once: the kernel tells of a dead process's
+/// files a moment before it lets go of their locks.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 /// Why a wait at the server was interrupted.
 enum Interruption<G> {
@@ -77,8 +82,14 @@ impl<'a, D: Driver> Candidate<'a, D> {
     /// Waits at the server until the deadline, and tries a last time then. Once established, a wait
     /// survives lost connections.
     pub(crate) async fn wait(mut self, deadline: Deadline) -> LockResult<Option<Handle<D>>> {
+        let fallback = self.engine.driver.fallback_period();
+        let mut patience = fallback;
         loop {
-            let interruption = self.interruption(deadline).await?;
+            let interruption = self.interruption(deadline, patience).await?;
+            patience = match interruption {
+                Interruption::WokenUp(Ok(WakeUp::TryAgain)) => fallback.min(SECOND_LOOK),
+                _ => fallback,
+            };
             let last = matches!(interruption, Interruption::Deadline);
             match interruption {
                 Interruption::WokenUp(Ok(WakeUp::Granted(granted))) => {
@@ -104,7 +115,11 @@ impl<'a, D: Driver> Candidate<'a, D> {
 
     /// The first reason to look up from a wait. The deadline comes before wake-ups, or a stream of
     /// them would hide it.
-    async fn interruption(&mut self, deadline: Deadline) -> LockResult<Interruption<D::Grant>> {
+    async fn interruption(
+        &mut self,
+        deadline: Deadline,
+        patience: Duration,
+    ) -> LockResult<Interruption<D::Grant>> {
         let Some(Open { attempt, .. }) = &mut self.open else { return Err(LockError::Cancelled) };
         let driver = &self.engine.driver;
         tokio::select! {
@@ -112,7 +127,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
             () = self.engine.closing.cancelled() => Err(LockError::Cancelled),
             () = deadline.passed() => Ok(Interruption::Deadline),
             woken = driver.wait(attempt) => Ok(Interruption::WokenUp(woken)),
-            () = tokio::time::sleep(driver.fallback_period()) => Ok(Interruption::FallbackPeriod),
+            () = tokio::time::sleep(patience) => Ok(Interruption::FallbackPeriod),
         }
     }
 

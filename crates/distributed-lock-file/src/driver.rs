@@ -1,6 +1,5 @@
 //! The driver of file locks.
 
-use std::fs::TryLockError;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distributed_lock_core::background::Home;
-use distributed_lock_core::driver::{Attempt, Driver, Granted, WakeUp};
+use distributed_lock_core::driver::{Attempt, Driver, Granted, LossReporter, WakeUp};
 use distributed_lock_core::error::{LockError, LockResult};
 use distributed_lock_core::{
     FencingToken, Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability,
@@ -16,13 +15,15 @@ use distributed_lock_core::{
 
 use crate::counter;
 use crate::directory::open_directory;
+use crate::flock::LockedFile;
 use crate::holder;
-use crate::key::FileKey;
+use crate::key::{FileKey, LockPath};
 use crate::name::stem;
 use crate::open::{OpenFile, open_lock_file};
 use crate::options::FileOptions;
+use crate::place::{FilePlace, Means};
 use crate::record::Identity;
-use crate::watch::{HeldFile, WaitedFile, Watch};
+use crate::watch::Watch;
 
 /// How often a waiter looks although nobody told it to: a program that unlocks a file without
 /// closing it raises no event.
@@ -31,9 +32,8 @@ const FALLBACK_PERIOD: Duration = Duration::from_secs(1);
 /// How soon a holder learns that its file was removed or replaced.
 const LOSS_TOLD_WITHIN: Duration = Duration::from_millis(50);
 
-/// How often one request follows a lock file that is replaced under its hands, before it says
-/// "held": whoever replaces it holds it in between.
-const FOLLOW_LIMIT: usize = 100;
+/// The most permits of a semaphore: each is a file.
+const MOST_PERMITS: u32 = 65_536;
 
 /// `flock` on files in one directory.
 #[derive(Debug)]
@@ -44,29 +44,22 @@ pub struct FileDriver {
     watch: Watch,
 }
 
-/// What a waiter has: its file, opened once, and the kernel's word that it will hear of a change.
-#[derive(Debug, Default)]
-pub struct FilePlace {
-    // Dropped in this order: closing the file is an event that this waiter need not hear.
-    watch: Option<WaitedFile>,
-    open: Option<OpenFile>,
-    watched: bool,
-}
-
 /// A locked file; empty once it was released.
 #[derive(Debug)]
 pub struct FileGrant {
     key: FileKey,
+    /// What was locked: the main file, or a slot.
+    path: LockPath,
     held: Mutex<Option<Held>>,
 }
 
 #[derive(Debug)]
 struct Held {
-    /// Dropped first: no loss is reported from the moment of release.
-    watch: HeldFile,
-    open: OpenFile,
+    locked: LockedFile,
     /// Another process may have the same descriptor, and with it the lock.
     is_shared: bool,
+    /// Of a permit; closed last, because that tells those who wait.
+    _bell: Option<OpenFile>,
 }
 
 impl FileDriver {
@@ -77,38 +70,30 @@ impl FileDriver {
         Ok(Self { directory, options, identity, watch })
     }
 
-    /// Locks the file at the key's path, if nobody else has it locked.
-    fn lock(&self, attempt: &mut Attempt<FileKey, FilePlace>) -> io::Result<Option<FileGrant>> {
-        let path = attempt.key.path();
-        for _ in 0..FOLLOW_LIMIT {
-            let open = match attempt.place.open.take() {
-                Some(open) => open,
-                None => open_lock_file(path, &self.options)?,
-            };
-            match open.file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => {
-                    if attempt.place.watched && !open.inode.is_at(path)? {
-                        // Who has it locked holds nothing any more; the wait moves to the new file.
-                        attempt.place = FilePlace::default();
-                        continue;
-                    }
-                    attempt.place.open = Some(open);
-                    return Ok(None);
-                }
-            }
-            let watch = self.watch.hold(&attempt.key, open.inode, &attempt.loss);
-            if open.inode.is_at(path)? {
-                self.identity.write(&open.file);
-                let held = Held { watch, open, is_shared: false };
-                let key = attempt.key.clone();
-                return Ok(Some(FileGrant { key, held: Mutex::new(Some(held)) }));
-            }
-            // Somebody removed it between our opening and locking it.
-            attempt.place = FilePlace::default();
-        }
-        Ok(None)
+    fn means<'a>(&'a self, loss: &'a LossReporter) -> Means<'a> {
+        Means { watch: &self.watch, options: &self.options, loss }
+    }
+
+    async fn lock(
+        &self,
+        attempt: &mut Attempt<FileKey, FilePlace>,
+    ) -> io::Result<Option<Granted<FileGrant>>> {
+        let Attempt { key, mode, place, loss, .. } = attempt;
+        let means = self.means(loss);
+        let locked = match *mode {
+            Mode::Exclusive => place.try_exclusive(key, means)?,
+            Mode::Shared => place.try_shared(key, means)?,
+            Mode::Permit { max } => place.try_permit(key, max, means).await?,
+        };
+        let Some(locked) = locked else { return Ok(None) };
+        self.identity.write(&locked.open.file);
+        let bell = match mode {
+            Mode::Exclusive | Mode::Shared => None,
+            Mode::Permit { .. } => Some(open_lock_file(key.first(), &self.options)?),
+        };
+        let path = locked.path.clone();
+        let held = Mutex::new(Some(Held { locked, is_shared: false, _bell: bell }));
+        Ok(Some(Granted::lasting(FileGrant { key: key.clone(), path, held })))
     }
 }
 
@@ -119,9 +104,11 @@ impl Driver for FileDriver {
 
     fn resolve(&self, name: LockName<'_>, mode: Mode) -> LockResult<FileKey> {
         match mode {
-            Mode::Exclusive => Ok(FileKey::new(&self.directory, &stem(name))),
-            Mode::Shared => Err(LockError::Unsupported("read locks on files".into())),
-            Mode::Permit { .. } => Err(LockError::Unsupported("semaphores on files".into())),
+            Mode::Exclusive | Mode::Shared => Ok(FileKey::lock(&self.directory, stem(name))),
+            Mode::Permit { max } if max > MOST_PERMITS => Err(LockError::Unsupported(format!(
+                "{max} permits on files; {MOST_PERMITS} is the most"
+            ))),
+            Mode::Permit { .. } => Ok(FileKey::semaphore(&self.directory, stem(name))),
         }
     }
 
@@ -130,24 +117,15 @@ impl Driver for FileDriver {
         &self,
         attempt: &mut Attempt<FileKey, FilePlace>,
     ) -> LockResult<Option<Granted<FileGrant>>> {
-        Ok(self.lock(attempt).map_err(LockError::backend)?.map(Granted::lasting))
+        self.lock(attempt).await.map_err(LockError::backend)
     }
 
     async fn wait(
         &self,
         attempt: &mut Attempt<FileKey, FilePlace>,
     ) -> LockResult<WakeUp<FileGrant>> {
-        let place = &mut attempt.place;
-        if !place.watched {
-            // What happened before the watch was there is seen by another try.
-            place.watch = place.open.as_ref().and_then(|o| self.watch.file(&attempt.key, &o.file));
-            place.watched = true;
-            return Ok(WakeUp::TryAgain);
-        }
-        match &mut place.watch {
-            Some(watch) => watch.changed().await,
-            None => std::future::pending().await,
-        }
+        let Attempt { key, mode, place, loss, .. } = attempt;
+        place.wait(key, *mode, self.means(loss)).await.map_err(LockError::backend)?;
         Ok(WakeUp::TryAgain)
     }
 
@@ -165,8 +143,7 @@ impl Driver for FileDriver {
     }
 
     async fn fencing_token(&self, grant: &FileGrant) -> LockResult<FencingToken> {
-        let path = grant.key.token_path();
-        counter::draw(path, &self.options, || grant.check_held()).await
+        counter::draw(grant.key.token().as_ref(), &self.options, || grant.check_held()).await
     }
 
     fn guarantees(&self) -> Guarantees {
@@ -179,13 +156,14 @@ impl Driver for FileDriver {
     }
 
     async fn holder(&self, key: &FileKey) -> LockResult<Option<Holder>> {
-        holder::of(key, self.watch.waiting_file(key)).map_err(LockError::backend)
+        let path = key.first();
+        holder::of(path, self.watch.waiting_file(path)).map_err(LockError::backend)
     }
 
     fn keep_alive_fd(&self, grant: &FileGrant) -> LockResult<Option<OwnedFd>> {
         let mut held = grant.lock();
         let Some(held) = held.as_mut() else { return Ok(None) };
-        let copy = held.open.file.try_clone().map_err(LockError::backend)?;
+        let copy = held.locked.open.file.try_clone().map_err(LockError::backend)?;
         held.is_shared = true;
         Ok(Some(copy.into()))
     }
@@ -193,21 +171,22 @@ impl Driver for FileDriver {
 
 impl FileGrant {
     fn release(&self, options: &FileOptions) -> LockResult<()> {
-        let Some(Held { watch, open, is_shared }) = self.lock().take() else { return Ok(()) };
+        let Some(Held { locked, is_shared, _bell }) = self.lock().take() else { return Ok(()) };
+        let LockedFile { watch, open, .. } = locked;
         drop(watch);
         // Unlocking frees it even while a child has the descriptor; closing it wakes those who wait.
         open.file.unlock().map_err(LockError::backend)?;
         drop(open);
         if is_shared {
             // A child's descriptor may have kept the file open: raise the event by another close.
-            drop(open_lock_file(self.key.path(), options).map_err(LockError::backend)?);
+            drop(open_lock_file(&self.path, options).map_err(LockError::backend)?);
         }
         Ok(())
     }
 
     fn check_held(&self) -> LockResult<()> {
         let held = self.lock();
-        let here = held.as_ref().map(|held| held.open.inode.is_at(self.key.path()));
+        let here = held.as_ref().map(|held| held.locked.open.inode.is_at(&self.path));
         match here.transpose().map_err(LockError::backend)? {
             Some(true) => Ok(()),
             _ => Err(LockError::LockLost("its lock file was removed or replaced".into())),

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use distributed_lock_core::Holder;
 
-use crate::key::FileKey;
+use crate::key::LockPath;
 use crate::open::Inode;
 use crate::record;
 
-/// The holder of a key's lock. `waiting` is the lock file as somebody who waits for it has it open:
+/// The holder of the lock file at a path. `waiting` is the file as somebody who waits for it has it open:
 /// to open it again, only to look, would wake everybody who waits when it is closed.
-pub(crate) fn of(key: &FileKey, waiting: Option<Arc<File>>) -> io::Result<Option<Holder>> {
+pub(crate) fn of(path: &LockPath, waiting: Option<Arc<File>>) -> io::Result<Option<Holder>> {
     let file = match waiting {
         Some(file) => file,
         // For reading only, so that who merely looks makes no file.
-        None => match File::open(key.path()) {
+        None => match File::open(path) {
             Ok(file) => Arc::new(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -75,20 +75,27 @@ mod tests {
     #[test]
     fn a_line_is_believed_unless_the_kernel_names_somebody_else() {
         let directory = tempfile::tempdir().unwrap();
-        let key = FileKey::new(directory.path(), "stem");
-        assert_eq!(of(&key, None).unwrap(), None);
-        let open = open_lock_file(key.path(), &FileOptions::default()).unwrap();
+        let key = crate::key::FileKey::lock(directory.path(), "stem".into());
+        let key = key.first();
+        assert_eq!(of(key, None).unwrap(), None);
+        let open = open_lock_file(key, &FileOptions::default()).unwrap();
         open.file.lock().unwrap();
         let this = Some(std::process::id());
-        let seen = of(&key, None).unwrap().unwrap();
+        let seen = of(key, None).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label), (this, None), "without a line, by the kernel alone");
         Identity::of_this_process(Some("me")).write(&open.file);
-        let seen = of(&key, Some(Arc::clone(&open.file))).unwrap().unwrap();
+        let seen = of(key, Some(Arc::clone(&open.file))).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label.as_deref()), (this, Some("me")));
         drop(open);
-        assert_eq!(of(&key, None).unwrap(), None, "the line stays, the lock does not");
+        assert_eq!(of(key, None).unwrap(), None, "the line stays, the lock does not");
 
-        let command = ["-n", key.path().to_str().unwrap(), "sh", "-c", "echo locked; read end"];
+        let command = [
+            "-n",
+            AsRef::<Path>::as_ref(key).to_str().unwrap(),
+            "sh",
+            "-c",
+            "echo locked; read end",
+        ];
         let mut other = std::process::Command::new("flock")
             .args(command)
             .stdin(std::process::Stdio::piped())
@@ -98,7 +105,7 @@ mod tests {
         let mut locked = String::new();
         let mut output = io::BufReader::new(other.stdout.take().unwrap());
         io::BufRead::read_line(&mut output, &mut locked).unwrap();
-        let seen = of(&key, None).unwrap().unwrap();
+        let seen = of(key, None).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label), (Some(other.id()), None), "the line is stale");
         drop(other.stdin.take());
         other.wait().unwrap();

@@ -24,7 +24,7 @@
 //!   not inherit it, unless [`keep_alive_fd`] hands it over.
 //! - A waiter is woken by the kernel when the holder lets go, also when the holder is `flock(1)` or
 //!   another program. Programs that unlock without closing the file are noticed within a second.
-//!   Processes that wait are not served in order.
+//!   Processes that wait are not served in order; readers that overlap do not keep out a writer.
 //! - Programs that remove the lock file when they release it (the .NET library does) are excluded
 //!   exactly: after locking, the file must still be the one at its path.
 //! - A stranger who removes the file of a held lock lets another holder in. The first is told within
@@ -38,16 +38,30 @@
 //!
 //! | file | is |
 //! |---|---|
-//! | `<stem>.lock` | the lock: `flock(2)`, exclusive. Stays after release |
+//! | `<stem>.lock` | the mutex and reader-writer lock: `flock(2)`, exclusive or shared |
+//! | `<stem>.turnstile` | locked exclusively by a writer while it waits; readers lock it shared for a moment on their way in, and stay out if they cannot |
+//! | `<stem>.slot0`, `<stem>.slot1`, … | the permits of the semaphore: each holder has one locked exclusively |
+//! | `<stem>.bell` | open for writing in every holder of a permit, so that closing it tells those who wait |
 //! | `<stem>.token` | the counter of fencing tokens: 20 decimal digits and a newline, changed under its own exclusive `flock` to `max(it + 1, microseconds since 1970)` |
 //!
-//! The lock file holds one line of 256 bytes, for people who wait: `since=` (milliseconds since
+//! They stay after release. How they are used:
+//!
+//! - *Mutex, writer*: lock the main file exclusively without waiting; then it must still be the one at
+//!   its path, or start again. If it is locked, lock the turnstile exclusively, keep it, and wait for
+//!   somebody to close the main file; let go of the turnstile once the main file is locked.
+//! - *Reader*: lock the turnstile shared, then the main file shared, then unlock the turnstile. If
+//!   either is locked, wait for somebody to close it.
+//! - *Semaphore of `n`*: lock any of the slots 0 to `n - 1` exclusively. If all are locked, wait for
+//!   somebody who had the bell open for writing to close it.
+//! - *Release*: unlock, then close.
+//!
+//! The lock file, or slot, holds one line of 256 bytes, for people who wait: `since=` (milliseconds since
 //! 1970), ` pid=…`, ` host=…` and, if there is one, ` label=…` of whoever locked it last; spaces and
 //! a newline. It stays after release, and other programs write none: whether the file is locked, only
 //! `flock` says.
 //!
 //! `flock(1)` of util-linux on the same file excludes and is excluded:
-//! `flock /dir/<stem>.lock command`.
+//! `flock /dir/<stem>.lock command`, with `-s` beside our readers.
 //!
 //! # Platforms
 //!
@@ -65,6 +79,8 @@ mod directory;
 #[cfg_attr(not(unix), path = "unsupported.rs")]
 mod driver;
 #[cfg(unix)]
+mod flock;
+#[cfg(unix)]
 mod holder;
 #[cfg(unix)]
 mod key;
@@ -72,6 +88,8 @@ pub mod name;
 #[cfg(unix)]
 mod open;
 mod options;
+#[cfg(unix)]
+mod place;
 #[cfg(unix)]
 mod record;
 mod types;

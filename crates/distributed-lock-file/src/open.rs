@@ -32,8 +32,8 @@ impl Inode {
     }
 
     /// Whether the path leads to this file now. A path that leads nowhere does not.
-    pub(crate) fn is_at(self, path: &Path) -> io::Result<bool> {
-        match lstat(path) {
+    pub(crate) fn is_at(self, path: impl AsRef<Path>) -> io::Result<bool> {
+        match lstat(path.as_ref()) {
             Ok(stat) => Ok(Self::of(&stat) == self),
             Err(rustix::io::Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
@@ -52,9 +52,21 @@ pub(crate) struct OpenFile {
 ///
 /// Links are not followed and nothing is truncated. What is not a regular file, has a second name,
 /// or belongs to another user is an error, unless lock files are meant to be shared.
-pub(crate) fn open_lock_file(path: &Path, options: &FileOptions) -> io::Result<OpenFile> {
-    let flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+pub(crate) fn open_lock_file(
+    path: impl AsRef<Path>,
+    options: &FileOptions,
+) -> io::Result<OpenFile> {
+    open_with(path.as_ref(), OFlags::RDWR, options)
+}
+
+/// Opens a file that others watch for the closing of writers: closing this one is no event for them.
+pub(crate) fn open_quietly(path: impl AsRef<Path>, options: &FileOptions) -> io::Result<OpenFile> {
+    open_with(path.as_ref(), OFlags::RDONLY, options)
+}
+
+fn open_with(path: &Path, access: OFlags, options: &FileOptions) -> io::Result<OpenFile> {
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = access | flags;
     let mode = Mode::from_raw_mode(options.file_mode);
     let descriptor = open(path, flags, mode).map_err(|error| explain(path, error.into()))?;
     let stat = fstat(&descriptor)?;
@@ -110,7 +122,7 @@ mod tests {
     fn a_group_mode_is_not_taken_away_by_the_umask() {
         let directory = tempfile::tempdir().unwrap();
         let options = FileOptions { file_mode: 0o660, ..FileOptions::default() };
-        let opened = open_lock_file(&directory.path().join("a.lock"), &options).unwrap();
+        let opened = open_lock_file(directory.path().join("a.lock"), &options).unwrap();
         assert_eq!(opened.file.metadata().unwrap().permissions().mode() & 0o777, 0o660);
     }
 

@@ -103,7 +103,10 @@ macro_rules! conformance {
             readers_writer:
                 the_mutex_is_the_write_lock,
                 readers_share_and_a_writer_waits_for_the_last,
-                a_waiting_writer_is_not_overtaken_and_can_give_up;
+                a_waiting_writer_is_not_overtaken_and_can_give_up,
+                overlapping_readers_do_not_starve_a_writer,
+                a_writer_that_gives_up_leaves_no_trace,
+                tokens_are_ordered_where_holds_conflict;
         );
     };
 
@@ -113,6 +116,8 @@ macro_rules! conformance {
                 no_more_than_the_permits_are_held,
                 many_tasks_share_the_permits,
                 it_is_separate_from_the_mutex,
+                differing_counts_never_exceed_the_largest,
+                all_permits_return,
                 no_permits_is_a_configuration_mistake;
         );
     };

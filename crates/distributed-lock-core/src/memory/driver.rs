@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::store::MemoryStore;
+use super::store::{MemoryStore, WaitingWriter};
 use crate::clock::{Clock, Moment};
 use crate::driver::{Attempt, Driver, Extension, Granted, Lease, WakeUp};
 use crate::error::{LockError, LockResult};
@@ -17,7 +17,7 @@ use crate::token::{AttemptToken, FencingToken};
 /// Locks in a [`MemoryStore`], with leases or without.
 #[derive(Debug)]
 pub struct MemoryDriver {
-    store: MemoryStore,
+    pub(super) store: MemoryStore,
     lease: Option<Duration>,
     clock: Arc<dyn Clock>,
 }
@@ -28,6 +28,7 @@ pub struct MemoryPlace {
     /// A request may have taken effect.
     asked: bool,
     changes: Option<watch::Receiver<()>>,
+    waiting: Option<WaitingWriter>,
 }
 
 /// A hold in the store.
@@ -42,10 +43,6 @@ impl MemoryDriver {
     #[must_use]
     pub fn new(store: MemoryStore, lease: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
         Self { store, lease, clock }
-    }
-
-    pub(super) fn store(&self) -> &MemoryStore {
-        &self.store
     }
 }
 
@@ -66,7 +63,8 @@ impl Driver for MemoryDriver {
         attempt: &mut Attempt<String, MemoryPlace>,
     ) -> LockResult<Option<Granted<MemoryGrant>>> {
         let id = attempt.token()?;
-        attempt.place = MemoryPlace { asked: true, changes: Some(self.store.subscribe()) };
+        attempt.place.asked = true;
+        attempt.place.changes = Some(self.store.subscribe());
         let sent = self.clock.now();
         let taken = self.store.request(|| {
             let now = self.clock.now();
@@ -88,7 +86,11 @@ impl Driver for MemoryDriver {
         &self,
         attempt: &mut Attempt<String, MemoryPlace>,
     ) -> LockResult<WakeUp<MemoryGrant>> {
-        if let Some(changes) = &mut attempt.place.changes {
+        let Attempt { key, mode, place, .. } = attempt;
+        if *mode == Mode::Exclusive && place.waiting.is_none() {
+            place.waiting = Some(self.store.writer_waits(key));
+        }
+        if let Some(changes) = &mut place.changes {
             changes.changed().await.map_err(LockError::connection)?;
         }
         Ok(WakeUp::TryAgain)

@@ -56,7 +56,7 @@ impl MemoryLockProvider {
     /// The store, whose switches make this provider fail.
     #[must_use]
     pub fn store(&self) -> &MemoryStore {
-        self.0.driver().store()
+        &self.0.driver().store
     }
 }
 

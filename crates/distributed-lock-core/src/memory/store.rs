@@ -42,6 +42,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     resources: HashMap<String, HashMap<AttemptToken, Entry>>,
+    /// How many writers wait: readers let them go first.
+    writers: HashMap<String, usize>,
     behaviour: Behaviour,
     last_token: u64,
 }
@@ -99,16 +101,20 @@ impl MemoryStore {
         loss: &LossReporter,
     ) -> bool {
         let mut state = self.lock();
+        let writers_wait = state.writers.contains_key(key);
         let entries = state.resources.entry(key.to_owned()).or_default();
         entries.retain(|_, entry| entry.expires > now);
         let free = match mode {
             Mode::Exclusive => entries.is_empty(),
+            Mode::Shared if writers_wait => false,
             Mode::Shared => entries.values().all(|entry| entry.mode == Mode::Shared),
             Mode::Permit { max } => u32::try_from(entries.len()).is_ok_and(|held| held < max),
         };
         let free = free || entries.contains_key(&id);
         if free {
             entries.insert(id, Entry { mode, expires, loss: loss.clone() });
+        } else if entries.is_empty() {
+            state.resources.remove(key);
         }
         free
     }
@@ -144,12 +150,15 @@ impl MemoryStore {
     /// Draws a token for a hold, unless it is gone.
     pub(super) fn token(&self, key: &str, id: AttemptToken, now: Moment) -> Option<FencingToken> {
         let mut state = self.lock();
-        let entry = state.resources.get(key)?.get(&id)?;
-        if entry.expires <= now {
-            return None;
-        }
+        state.resources.get(key)?.get(&id).filter(|entry| entry.expires > now)?;
         state.last_token += 1;
         Some(FencingToken(state.last_token))
+    }
+
+    /// Keeps readers out until it is dropped.
+    pub(super) fn writer_waits(&self, key: &str) -> WaitingWriter {
+        *self.lock().writers.entry(key.to_owned()).or_default() += 1;
+        WaitingWriter { store: self.clone(), key: key.to_owned() }
     }
 
     /// Sees every change from now on.
@@ -178,6 +187,27 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A writer that waits, until this is dropped.
+#[derive(Debug)]
+pub(super) struct WaitingWriter {
+    store: MemoryStore,
+    key: String,
+}
+
+impl Drop for WaitingWriter {
+    fn drop(&mut self) {
+        let mut state = self.store.lock();
+        if let Some(waiting) = state.writers.get_mut(&self.key) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                state.writers.remove(&self.key);
+            }
+        }
+        drop(state);
+        self.store.0.changed.send_replace(());
     }
 }
 

@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::Closing;
 use super::registry::Registry;
 
-/// What can end the wait for a file: a holder closes it, or it is no longer the one to lock.
-const RELEASED: WatchFlags = WatchFlags::CLOSE_WRITE
-    .union(WatchFlags::CLOSE_NOWRITE)
-    .union(WatchFlags::DELETE_SELF)
+/// What can end the wait for a file besides closing it: it is no longer the one to lock.
+const GONE: WatchFlags = WatchFlags::DELETE_SELF
     .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ATTRIB);
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::DONT_FOLLOW);
 
 /// What can take a held file from its path.
 const REPLACED: WatchFlags = WatchFlags::DELETE
@@ -46,8 +46,12 @@ impl Inotify {
     }
 
     /// Watches the file that is at the path now; its number.
-    pub(super) fn watch_file(&self, path: &Path) -> io::Result<i32> {
-        Ok(inotify::add_watch(&*self.descriptor, path, RELEASED | WatchFlags::DONT_FOLLOW)?)
+    pub(super) fn watch_file(&self, path: &Path, closing: Closing) -> io::Result<i32> {
+        let closed = match closing {
+            Closing::Any => WatchFlags::CLOSE,
+            Closing::Written => WatchFlags::CLOSE_WRITE,
+        };
+        Ok(inotify::add_watch(&*self.descriptor, path, closed | GONE)?)
     }
 
     /// Ends a watch.

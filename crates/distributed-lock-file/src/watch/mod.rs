@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use self::inotify::Inotify;
 use self::registry::Registry;
-use crate::key::FileKey;
+use crate::key::LockPath;
 use crate::open::Inode;
 
 /// How often held files are looked at where the kernel does not tell.
@@ -53,34 +53,40 @@ impl Watch {
         Self { shared, reader }
     }
 
-    /// Tells `loss` when the file at the key's path is no longer `inode`, until it is dropped. A
+    /// Tells `loss` when the file at the path is no longer `inode`, until it is dropped. A
     /// change that came before is for the caller to see: register first, then look.
-    pub(crate) fn hold(&self, key: &FileKey, inode: Inode, loss: &LossReporter) -> HeldFile {
+    pub(crate) fn hold(&self, path: &LockPath, inode: Inode, loss: &LossReporter) -> HeldFile {
         let _ = self.shared.inotify();
         self.reader.ensure();
-        let id = self.shared.registry.hold(key, inode, loss);
-        HeldFile { shared: Arc::clone(&self.shared), key: key.clone(), id }
+        let id = self.shared.registry.hold(path, inode, loss);
+        HeldFile { shared: Arc::clone(&self.shared), path: path.clone(), id }
     }
 
-    /// Tells when the file at the key's path is released or replaced; `None` if the kernel cannot.
+    /// Tells when the file at the path is closed or replaced; `None` if the kernel cannot.
     /// Which file that is may have changed since it was opened: watch first, then look.
-    pub(crate) fn file(&self, key: &FileKey, open: &Arc<File>) -> Option<WaitedFile> {
+    pub(crate) fn file(
+        &self,
+        path: &LockPath,
+        open: &Arc<File>,
+        closing: Closing,
+    ) -> Option<WaitedFile> {
         let inotify = self.shared.inotify()?;
         self.reader.ensure();
-        let watch = self.shared.registry.wait(key, open, || inotify.watch_file(key.path()));
+        let watch =
+            self.shared.registry.wait(path, open, || inotify.watch_file(path.as_ref(), closing));
         match watch {
             Ok((id, changes)) => Some(WaitedFile { shared: Arc::clone(&self.shared), id, changes }),
             Err(error) => {
-                tracing::debug!(%error, file = %key, "cannot be watched, will be polled");
+                tracing::debug!(%error, file = %path, "cannot be watched, will be polled");
                 None
             }
         }
     }
 
-    /// The file of a key as somebody who waits for it has it open. To open another, only to look at
+    /// The file of a path as somebody who waits for it has it open. To open another, only to look at
     /// it, would wake everybody who waits when it is closed.
-    pub(crate) fn waiting_file(&self, key: &FileKey) -> Option<Arc<File>> {
-        self.shared.registry.waiting_file(key)
+    pub(crate) fn waiting_file(&self, path: &LockPath) -> Option<Arc<File>> {
+        self.shared.registry.waiting_file(path)
     }
 }
 
@@ -104,17 +110,26 @@ impl Shared {
     }
 }
 
+/// Whose closing of a file is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Everybody's: other programs may lock a file that they have open for reading only.
+    Any,
+    /// That of those who had it open for writing.
+    Written,
+}
+
 /// A held file under watch.
 #[derive(Debug)]
 pub(crate) struct HeldFile {
     shared: Arc<Shared>,
-    key: FileKey,
+    path: LockPath,
     id: u64,
 }
 
 impl Drop for HeldFile {
     fn drop(&mut self) {
-        self.shared.registry.release(&self.key, self.id);
+        self.shared.registry.release(&self.path, self.id);
     }
 }
 

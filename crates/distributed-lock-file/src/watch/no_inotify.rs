@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::Closing;
 use super::registry::Registry;
 
 #[derive(Debug)]
@@ -13,7 +14,7 @@ impl Inotify {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn watch_file(&self, _path: &Path) -> io::Result<i32> {
+    pub(super) fn watch_file(&self, _path: &Path, _closing: Closing) -> io::Result<i32> {
         match *self {}
     }
 

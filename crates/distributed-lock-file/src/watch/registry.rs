@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use distributed_lock_core::driver::LossReporter;
 use tokio::sync::watch;
 
-use crate::key::FileKey;
+use crate::key::LockPath;
 use crate::open::Inode;
 
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(super) struct Registry(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    held: HashMap<FileKey, Vec<Held>>,
+    held: HashMap<LockPath, Vec<Held>>,
     /// By the number that the kernel gave the watch.
     waited: HashMap<i32, Waited>,
     last_id: u64,
@@ -32,7 +32,7 @@ struct Held {
 /// The kernel gives one number for one file, however often it is watched.
 #[derive(Debug)]
 struct Waited {
-    key: FileKey,
+    path: LockPath,
     /// The file that a waiter has open.
     file: Weak<File>,
     changes: watch::Sender<()>,
@@ -40,27 +40,27 @@ struct Waited {
 }
 
 impl Waited {
-    fn new(key: FileKey) -> Self {
-        Self { key, file: Weak::new(), changes: watch::Sender::new(()), interests: 0 }
+    fn new(path: LockPath) -> Self {
+        Self { path, file: Weak::new(), changes: watch::Sender::new(()), interests: 0 }
     }
 }
 
 impl Registry {
-    pub(super) fn hold(&self, key: &FileKey, inode: Inode, loss: &LossReporter) -> u64 {
+    pub(super) fn hold(&self, path: &LockPath, inode: Inode, loss: &LossReporter) -> u64 {
         let mut entries = self.lock();
         entries.last_id += 1;
         let id = entries.last_id;
         let held = Held { id, inode, loss: loss.clone() };
-        entries.held.entry(key.clone()).or_default().push(held);
+        entries.held.entry(path.clone()).or_default().push(held);
         id
     }
 
-    pub(super) fn release(&self, key: &FileKey, id: u64) {
+    pub(super) fn release(&self, path: &LockPath, id: u64) {
         let mut entries = self.lock();
-        if let Some(held) = entries.held.get_mut(key) {
+        if let Some(held) = entries.held.get_mut(path) {
             held.retain(|held| held.id != id);
             if held.is_empty() {
-                entries.held.remove(key);
+                entries.held.remove(path);
             }
         }
     }
@@ -68,13 +68,13 @@ impl Registry {
     /// Adds an interest in the watch that `add` makes; its changes from now on.
     pub(super) fn wait(
         &self,
-        key: &FileKey,
+        path: &LockPath,
         file: &Arc<File>,
         add: impl FnOnce() -> io::Result<i32>,
     ) -> io::Result<(i32, watch::Receiver<()>)> {
         let mut entries = self.lock();
         let id = add()?;
-        let waited = entries.waited.entry(id).or_insert_with(|| Waited::new(key.clone()));
+        let waited = entries.waited.entry(id).or_insert_with(|| Waited::new(path.clone()));
         waited.interests += 1;
         waited.file = Arc::downgrade(file);
         Ok((id, waited.changes.subscribe()))
@@ -92,10 +92,10 @@ impl Registry {
         }
     }
 
-    /// The open file of somebody who waits for this key.
-    pub(super) fn waiting_file(&self, key: &FileKey) -> Option<Arc<File>> {
+    /// The open file of somebody who waits for this path.
+    pub(super) fn waiting_file(&self, path: &LockPath) -> Option<Arc<File>> {
         let entries = self.lock();
-        entries.waited.values().find(|waited| waited.key == *key)?.file.upgrade()
+        entries.waited.values().find(|waited| waited.path == *path)?.file.upgrade()
     }
 
     /// A file that is waited for has changed.
@@ -107,31 +107,31 @@ impl Registry {
 
     /// The directory entry of this name has changed: is what was held still there?
     pub(super) fn check(&self, file_name: &str) {
-        let key = self.lock().held.get_key_value(file_name).map(|(key, _)| key.clone());
-        if let Some(key) = key {
-            self.check_key(&key);
+        let path = self.lock().held.get_key_value(file_name).map(|(path, _)| path.clone());
+        if let Some(path) = path {
+            self.check_path(&path);
         }
     }
 
     /// Events may have been missed: look at everything.
     pub(super) fn check_all(&self) {
-        let keys: Vec<FileKey> = {
+        let keys: Vec<LockPath> = {
             let entries = self.lock();
             for waited in entries.waited.values() {
                 waited.changes.send_replace(());
             }
             entries.held.keys().cloned().collect()
         };
-        keys.iter().for_each(|key| self.check_key(key));
+        keys.iter().for_each(|path| self.check_path(path));
     }
 
-    fn check_key(&self, key: &FileKey) {
+    fn check_path(&self, path: &LockPath) {
         let gone: Vec<LossReporter> = {
             let mut entries = self.lock();
-            let Some(held) = entries.held.get_mut(key) else { return };
+            let Some(held) = entries.held.get_mut(path) else { return };
             // A path that cannot be looked at says nothing about who holds what.
             let (here, gone): (Vec<_>, Vec<_>) =
-                held.drain(..).partition(|held| held.inode.is_at(key.path()).unwrap_or(true));
+                held.drain(..).partition(|held| held.inode.is_at(path).unwrap_or(true));
             *held = here;
             gone.into_iter().map(|held| held.loss).collect()
         };

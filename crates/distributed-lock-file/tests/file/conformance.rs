@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use crate::provider;
 
-conformance!(files: Files::new(), with fencing, with loss);
+conformance!(files: Files::new(),
+    with readers_writer, with semaphore, with fencing, with loss);
 
 /// A directory, a new one for each case.
 struct Files(TempDir);

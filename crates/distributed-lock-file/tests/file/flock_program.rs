@@ -25,7 +25,11 @@ fn holding(path: &Path) -> Child {
 }
 
 fn flock_can_lock(path: &Path) -> bool {
-    Command::new("flock").arg("-n").arg(path).arg("true").status().unwrap().success()
+    flock_succeeds(path, "--exclusive")
+}
+
+fn flock_succeeds(path: &Path, how: &str) -> bool {
+    Command::new("flock").args(["-n", how]).arg(path).arg("true").status().unwrap().success()
 }
 
 #[tokio::test]
@@ -44,6 +48,19 @@ async fn excludes_and_is_excluded() {
     drop(other.stdin.take());
     other.wait().unwrap();
     assert!(lock.try_acquire().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn its_shared_locks_are_readers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = lock_path(directory.path(), "name");
+    let lock = provider(directory.path()).create_reader_writer_lock("name");
+    let reader = lock.try_acquire_read().await.unwrap().unwrap();
+    assert!(flock_succeeds(&path, "--shared") && !flock_can_lock(&path));
+    reader.release().await.unwrap();
+    let writer = lock.try_acquire_write().await.unwrap().unwrap();
+    assert!(!flock_succeeds(&path, "--shared"));
+    writer.release().await.unwrap();
 }
 
 #[tokio::test]
