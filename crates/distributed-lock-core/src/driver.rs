@@ -244,7 +244,18 @@ pub(crate) trait ReportLoss: Send + Sync {
     fn report(&self, reason: String);
 }
 
+impl<F: Fn(String) + Send + Sync> ReportLoss for F {
+    fn report(&self, reason: String) {
+        self(reason);
+    }
+}
+
 impl LossReporter {
+    /// A reporter that calls a function, for a driver's own tests.
+    pub fn from_fn(report: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+
     /// The lock is gone, and this is why.
     pub fn lost(&self, reason: impl Into<String>) {
         self.0.report(reason.into());

@@ -76,6 +76,16 @@ impl FileLockProviderBuilder {
     /// [`LockError::Backend`] if the directory cannot be made or read; [`LockError::Unsupported`] on
     /// platforms other than Unix.
     pub fn build(self, directory: impl AsRef<Path>) -> LockResult<FileLockProvider> {
+        let options = self.engine.clone();
+        let driver = self.build_driver(directory)?;
+        Ok(FileLockProvider::over(DriverProvider::new(driver, options)))
+    }
+
+    /// Builds the driver alone, for those who wrap it in another.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_driver(self, directory: impl AsRef<Path>) -> LockResult<FileDriver> {
         if self.file.file_mode & !0o777 != 0 || self.file.file_mode & 0o600 != 0o600 {
             return Err(LockError::Config(format!(
                 "mode {:#o}: lock files need permissions between 0o600 and 0o777 that let their \
@@ -83,7 +93,6 @@ impl FileLockProviderBuilder {
                 self.file.file_mode
             )));
         }
-        let driver = FileDriver::open(directory.as_ref(), self.file, self.engine.home)?;
-        Ok(FileLockProvider::over(DriverProvider::new(driver, self.engine)))
+        FileDriver::open(directory.as_ref(), self.file, self.engine.home)
     }
 }

@@ -68,8 +68,9 @@ impl LockedFile {
                 *open = Some(file);
                 return Ok(None);
             }
-            let watch = watch.hold(path, file.inode, loss);
+            let watch = watch.hold(path, file.inode);
             if file.inode.is_at(path)? {
+                watch.confirm(loss);
                 return Ok(Some(Self { watch, open: file, path: path.clone() }));
             }
             // Somebody removed it between our opening and locking it.

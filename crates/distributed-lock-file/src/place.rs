@@ -168,11 +168,7 @@ impl FilePlace {
         let turnstile = match &mut self.turnstile {
             Some(turnstile) => turnstile,
             None => {
-                let open = match kind {
-                    Kind::Exclusive => open_lock_file(path, means.options)?,
-                    // Readers come and go without waking the writers who wait.
-                    Kind::Shared => open_quietly(path, means.options)?,
-                };
+                let open = open_lock_file(path, means.options)?;
                 self.turnstile.insert(Turnstile { open, is_locked: false })
             }
         };

@@ -53,12 +53,13 @@ impl Watch {
         Self { shared, reader }
     }
 
-    /// Tells `loss` when the file at the path is no longer `inode`, until it is dropped. A
-    /// change that came before is for the caller to see: register first, then look.
-    pub(crate) fn hold(&self, path: &LockPath, inode: Inode, loss: &LossReporter) -> HeldFile {
+    /// Looks after a file that was locked, until that is dropped. Whether it is still the one at its
+    /// path is for the caller to see then, and to [`confirm`](HeldFile::confirm).
+    pub(crate) fn hold(&self, path: &LockPath, inode: Inode) -> HeldFile {
+        // Watched from here on, or polled.
         let _ = self.shared.inotify();
         self.reader.ensure();
-        let id = self.shared.registry.hold(path, inode, loss);
+        let id = self.shared.registry.hold(path, inode);
         HeldFile { shared: Arc::clone(&self.shared), path: path.clone(), id }
     }
 
@@ -125,6 +126,13 @@ pub(crate) struct HeldFile {
     shared: Arc<Shared>,
     path: LockPath,
     id: u64,
+}
+
+impl HeldFile {
+    /// The file was found at its path: from now on `loss` is told when it no longer is.
+    pub(crate) fn confirm(&self, loss: &LossReporter) {
+        self.shared.registry.confirm(&self.path, self.id, loss);
+    }
 }
 
 impl Drop for HeldFile {

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use crate::key::LockPath;
 use crate::open::Inode;
 
+const REMOVED: &str = "its lock file was removed or replaced";
+
 #[derive(Debug, Default)]
 pub(super) struct Registry(Mutex<Entries>);
 
@@ -26,7 +28,17 @@ struct Entries {
 struct Held {
     id: u64,
     inode: Inode,
-    loss: LossReporter,
+    fate: Fate,
+}
+
+#[derive(Debug)]
+enum Fate {
+    /// Locked, but not yet known to be the file at its path.
+    Unconfirmed,
+    /// No longer at its path, seen before that was known.
+    Gone,
+    /// Held; this is to be told when it is gone.
+    Confirmed(LossReporter),
 }
 
 /// The kernel gives one number for one file, however often it is watched.
@@ -46,13 +58,30 @@ impl Waited {
 }
 
 impl Registry {
-    pub(super) fn hold(&self, path: &LockPath, inode: Inode, loss: &LossReporter) -> u64 {
+    /// Looks after a file from now on; nobody is told before [`confirm`](Self::confirm).
+    pub(super) fn hold(&self, path: &LockPath, inode: Inode) -> u64 {
         let mut entries = self.lock();
         entries.last_id += 1;
         let id = entries.last_id;
-        let held = Held { id, inode, loss: loss.clone() };
+        let held = Held { id, inode, fate: Fate::Unconfirmed };
         entries.held.entry(path.clone()).or_default().push(held);
         id
+    }
+
+    /// The file was the one at its path after it was registered: `loss` is told when that changes,
+    /// at once if it has changed since.
+    pub(super) fn confirm(&self, path: &LockPath, id: u64, loss: &LossReporter) {
+        let mut entries = self.lock();
+        let held = entries.held.get_mut(path).and_then(|held| held.iter_mut().find(|h| h.id == id));
+        match held {
+            Some(Held { fate: fate @ Fate::Unconfirmed, .. }) => {
+                *fate = Fate::Confirmed(loss.clone());
+            }
+            _ => {
+                drop(entries);
+                loss.lost(REMOVED);
+            }
+        }
     }
 
     pub(super) fn release(&self, path: &LockPath, id: u64) {
@@ -126,21 +155,76 @@ impl Registry {
     }
 
     fn check_path(&self, path: &LockPath) {
-        let gone: Vec<LossReporter> = {
-            let mut entries = self.lock();
-            let Some(held) = entries.held.get_mut(path) else { return };
-            // A path that cannot be looked at says nothing about who holds what.
-            let (here, gone): (Vec<_>, Vec<_>) =
-                held.drain(..).partition(|held| held.inode.is_at(path).unwrap_or(true));
-            *held = here;
-            gone.into_iter().map(|held| held.loss).collect()
-        };
-        for loss in gone {
-            loss.lost("its lock file was removed or replaced");
+        let mut lost = Vec::new();
+        if let Some(held) = self.lock().held.get_mut(path) {
+            for held in held {
+                // A path that cannot be looked at says nothing about who holds what.
+                if !held.inode.is_at(path).unwrap_or(true)
+                    && let Fate::Confirmed(loss) = std::mem::replace(&mut held.fate, Fate::Gone)
+                {
+                    lost.push(loss);
+                }
+            }
+        }
+        for loss in lost {
+            loss.lost(REMOVED);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::key::FileKey;
+    use crate::open::{OpenFile, open_lock_file};
+    use crate::options::FileOptions;
+
+    /// A file that is registered, and what is told about it.
+    fn registered(
+        directory: &std::path::Path,
+    ) -> (Registry, LockPath, OpenFile, u64, LossReporter, Arc<AtomicUsize>) {
+        let path = FileKey::lock(directory, "stem".into()).first().clone();
+        let open = open_lock_file(&path, &FileOptions::default()).unwrap();
+        let registry = Registry::default();
+        let id = registry.hold(&path, open.inode);
+        let told = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&told);
+        let loss = LossReporter::from_fn(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        (registry, path, open, id, loss, told)
+    }
+
+    #[test]
+    fn a_file_that_was_gone_before_it_was_held_is_no_loss() {
+        let directory = tempfile::tempdir().unwrap();
+        let (registry, path, _open, id, _loss, told) = registered(directory.path());
+        std::fs::remove_file(&path).unwrap();
+        registry.check_all();
+        registry.release(&path, id);
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+        assert!(registry.lock().held.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_goes_while_it_is_confirmed_is_a_loss_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for seen_first in [true, false] {
+            let (registry, path, _open, id, loss, told) = registered(directory.path());
+            std::fs::remove_file(&path).unwrap();
+            if seen_first {
+                registry.check_all();
+            }
+            registry.confirm(&path, id, &loss);
+            registry.check_all();
+            registry.check_all();
+            assert_eq!(told.load(Ordering::SeqCst), 1);
+        }
     }
 }

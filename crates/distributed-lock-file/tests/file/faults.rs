@@ -108,3 +108,96 @@ async fn a_wait_ends_with_an_error_when_its_directory_is_removed() {
     assert!(removed.elapsed() <= Duration::from_millis(1500), "{:?}", removed.elapsed());
     held.lost_token().cancelled().await;
 }
+
+/// A worker that takes and releases permits of `name` until it is killed, and says so if too many
+/// are held.
+pub(crate) fn hold_permits(directory: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let semaphore = provider(directory).create_semaphore("name", PERMITS);
+        say("starts");
+        loop {
+            let permit = semaphore.acquire(None).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            permit.release().await.unwrap();
+        }
+    });
+}
+
+const PERMITS: u32 = 4;
+
+#[tokio::test]
+async fn row_38_permits_of_killed_holders_return() {
+    let directory = tempfile::tempdir().unwrap();
+    let semaphore = provider(directory.path()).create_semaphore("name", PERMITS);
+    for _ in 0..5 {
+        let start = |_| Worker::start("permit holder", directory.path());
+        let mut workers: Vec<_> = (0..8).map(start).collect();
+        workers.iter_mut().for_each(|worker| worker.expect("starts"));
+        // Killed wherever they are: about to acquire, holding, or about to release.
+        for worker in &mut workers {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            worker.kill();
+        }
+        let mut held = Vec::new();
+        for _ in 0..PERMITS {
+            held.push(semaphore.acquire(Some(Duration::from_millis(100))).await.unwrap());
+        }
+        assert!(semaphore.try_acquire().await.unwrap().is_none(), "never more than all permits");
+    }
+}
+
+#[tokio::test]
+async fn row_1_and_38_a_permit_follows_a_killed_holder_within_100_ms() {
+    let directory = tempfile::tempdir().unwrap();
+    let semaphore = provider(directory.path()).create_semaphore("name", 1);
+    for _ in 0..5 {
+        let mut holder = Worker::start("permit holder", directory.path());
+        holder.expect("starts");
+        holder.signal(Signal::STOP);
+        let mut waiting = Box::pin(semaphore.acquire(Some(Duration::from_secs(10))));
+        // The holder may have been stopped between two permits.
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+        let killed = Instant::now();
+        holder.kill();
+        let permit = match early {
+            Ok(permit) => permit.unwrap(),
+            Err(_) => waiting.await.unwrap(),
+        };
+        assert!(killed.elapsed() <= Duration::from_millis(100), "{:?}", killed.elapsed());
+        permit.release().await.unwrap();
+    }
+}
+
+/// A worker that meets a full disk, and then a read-only one.
+pub(crate) fn fill_a_disk(directory: &Path) {
+    let mount = |args: &[&str]| {
+        let status = Command::new("mount").args(args).arg(directory).status();
+        assert!(status.unwrap().success(), "mount {args:?}");
+    };
+    mount(&["-t", "tmpfs", "-o", "size=16k,nr_inodes=3,mode=0700", "tmpfs"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // Two files fit beside the directory, a third has no inode left.
+        let provider = provider(directory);
+        let _first = provider.acquire_lock("first", None).await.unwrap();
+        let second = provider.acquire_lock("second", None).await.unwrap();
+        let full = provider.acquire_lock("third", Some(Duration::from_secs(60))).await;
+        assert!(matches!(full, Err(LockError::Backend(_))), "{full:?}");
+        second.release().await.unwrap();
+
+        mount(&["--bind", directory.to_str().unwrap()]);
+        mount(&["-o", "remount,bind,ro"]);
+        let read_only = crate::provider(directory).try_acquire_lock("second").await;
+        assert!(matches!(read_only, Err(LockError::Backend(_))), "{read_only:?}");
+    });
+    say("both were errors");
+}
+
+#[test]
+fn row_36_a_full_or_read_only_disk_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = Worker::start_with_mounts("small disk", directory.path());
+    worker.expect("both were errors");
+    worker.ends();
+}

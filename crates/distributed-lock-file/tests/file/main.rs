@@ -7,7 +7,9 @@ mod conformance;
 mod faults;
 mod flock_program;
 mod loss;
+mod resources;
 mod unlinking_peers;
+mod waiting;
 mod worker;
 
 use std::path::{Path, PathBuf};

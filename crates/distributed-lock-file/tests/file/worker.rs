@@ -19,7 +19,20 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn start(role: &str, directory: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), role, directory)
+    }
+
+    /// Starts it with mounts of its own, which end with it; it is root there.
+    pub(crate) fn start_with_mounts(role: &str, directory: &Path) -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--user", "--map-root-user", "--mount"])
+            .arg(std::env::current_exe().unwrap());
+        Self::start_by(unshare, role, directory)
+    }
+
+    fn start_by(mut command: Command, role: &str, directory: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "worker::entry", "--nocapture"])
             .env(ROLE, role)
             .env(DIRECTORY, directory)
@@ -94,6 +107,10 @@ fn entry() {
     match role.as_str() {
         "holder" => crate::faults::hold(directory),
         "forking holder" => crate::faults::hold_and_fork(directory),
+        "permit holder" => crate::faults::hold_permits(directory),
+        "many locks" => crate::resources::many_locks(directory),
+        "waiter" => crate::waiting::wait_and_count(directory),
+        "small disk" => crate::faults::fill_a_disk(directory),
         "spinner" => crate::unlinking_peers::spin(directory),
         "unlinking spinner" => crate::unlinking_peers::spin_and_unlink(directory),
         other => panic!("no such worker: {other}"),
