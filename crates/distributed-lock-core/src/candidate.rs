@@ -61,7 +61,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
         }
         claim.ticket.stop_waiting();
         let decided = async { Ok(claim.ticket.admitted().await) };
-        bounded(self.engine.options.operation_timeout, decided).await
+        bounded(deadline.bound(self.engine.options.operation_timeout), decided).await
     }
 
     /// Goes to the server's queue, or back to the local one if another local task is there already.
@@ -69,11 +69,12 @@ impl<'a, D: Driver> Candidate<'a, D> {
         self.open.as_ref().is_some_and(|open| open.claim.ticket.wait_at_server())
     }
 
-    /// One bounded request.
-    pub(crate) async fn try_once(&mut self) -> LockResult<Option<Handle<D>>> {
+    /// One request, which ends within the operation timeout, and within one of the deadline.
+    pub(crate) async fn try_once(&mut self, deadline: Deadline) -> LockResult<Option<Handle<D>>> {
         let Some(Open { attempt, .. }) = &mut self.open else { return Ok(None) };
         let request = self.engine.driver.try_acquire(attempt);
-        match bounded(self.engine.options.operation_timeout, request).await? {
+        let limit = deadline.bound(self.engine.options.operation_timeout);
+        match bounded(limit, request).await? {
             Some(granted) => self.won(granted).map(Some),
             None => Ok(None),
         }
@@ -103,8 +104,9 @@ impl<'a, D: Driver> Candidate<'a, D> {
                 Interruption::WokenUp(Ok(WakeUp::TryAgain)) => tokio::task::consume_budget().await,
                 Interruption::FallbackPeriod | Interruption::Deadline => {}
             }
-            match self.try_once().await {
-                Ok(None) if last => return Ok(None),
+            match self.try_once(deadline).await {
+                // A request that was under way at the deadline was the last.
+                Ok(None) if last || deadline.has_passed() => return Ok(None),
                 Ok(None) => {}
                 // A grant that came too late has used up the attempt; anything else is asked again.
                 Err(LockError::Connection(_)) if !last && self.open.is_some() => {}

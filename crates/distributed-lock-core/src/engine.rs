@@ -112,7 +112,7 @@ impl<D: Driver> Engine<D> {
             if !candidate.admitted(deadline).await? {
                 return Ok(None);
             }
-            if let Some(handle) = candidate.try_once().await? {
+            if let Some(handle) = candidate.try_once(deadline).await? {
                 return Ok(Some(handle));
             }
             if deadline.has_passed() {

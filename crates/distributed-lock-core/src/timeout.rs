@@ -40,6 +40,15 @@ impl Deadline {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 
+    /// How long one operation may still take: the operation timeout, but no longer than until one
+    /// operation timeout after the deadline.
+    pub(crate) fn bound(&self, operation_timeout: Duration) -> Duration {
+        match self.0.and_then(|at| at.checked_add(operation_timeout)) {
+            Some(end) => end.saturating_duration_since(Instant::now()).min(operation_timeout),
+            None => operation_timeout,
+        }
+    }
+
     /// Completes when it is over.
     ///
     /// # Cancel safety
