@@ -1,6 +1,5 @@
 //! The traits that every backend implements, and that generic code is written against.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
@@ -263,7 +262,7 @@ impl<P: LockProvider + ?Sized> LockProviderExt for P {}
 /// A provider and its clones share one set of locks: they are "the process" of every promise about
 /// order and load.
 pub trait Provider:
-    LockProvider + ReaderWriterLockProvider + SemaphoreProvider + Clone + Debug + 'static
+    LockProvider + ReaderWriterLockProvider + SemaphoreProvider + Clone + 'static
 {
     /// What this provider promises with the options in use.
     fn guarantees(&self) -> Guarantees;

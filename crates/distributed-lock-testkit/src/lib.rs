@@ -41,6 +41,10 @@
 //! |---|---|
 //! | [`cases`] | what users see of any provider: exclusion, waiting, drops, cancellation, loss, ... |
 //! | [`faults`] | what the engine makes of a [`Driver`](distributed_lock_core::driver::Driver) whose every call fails in every way, on a paused clock |
+//! | `worker`, `nemesis`, `chaos` (Unix) | what other processes see of it while they are killed, stopped and robbed of what their locks stand on |
+//! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
+//! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
+//! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for
@@ -50,12 +54,20 @@
 mod as_mutex;
 mod backend;
 pub mod bounds;
+pub mod bugs;
 pub mod cases;
+#[cfg(unix)]
+pub mod chaos;
 mod conformance;
 pub mod faults;
+pub mod history;
+#[cfg(unix)]
+pub mod nemesis;
 mod polled;
 mod runtimes;
 mod verdicts;
+#[cfg(unix)]
+pub mod worker;
 
 pub use as_mutex::{
     OnePermit, OnePermitProvider, OnePermits, WriteLock, WriteLockProvider, WriteLocks,
