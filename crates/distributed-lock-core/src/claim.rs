@@ -87,8 +87,14 @@ impl<K: Clone + Eq + Hash> Claim<K> {
     }
 
     /// Ends the claim by loss, unless it has ended. The holder is told first; then the next local
-    /// waiter may go on, because what this one had is gone.
+    /// waiter may go on, because what this one had is gone. Who tries in between waits for that, so
+    /// that nobody who was told of the loss finds the lock held by it.
     pub(crate) fn lose(&self, reason: &str) {
+        if self.fate.load(Ordering::SeqCst) != OPEN {
+            return;
+        }
+        // If the owner ends it at this moment, it is being released as well.
+        self.ticket.releasing();
         if self.end(LOST) {
             // Empty until here: only the winner of the exchange sets it.
             let _ = self.reason.set(reason.to_owned());
