@@ -8,28 +8,35 @@ use std::sync::{Arc, OnceLock};
 
 /// A file in the lock directory. Equal by file name: a provider has one directory.
 #[derive(Debug, Clone)]
-pub(crate) struct LockPath(Arc<PathBuf>);
+pub(crate) struct LockPath(Arc<Location>);
+
+#[derive(Debug)]
+struct Location {
+    file_name: String,
+    path: PathBuf,
+}
 
 impl LockPath {
     fn new(directory: &Path, stem: &str, ending: &str) -> Self {
-        Self(Arc::new(directory.join(format!("{stem}.{ending}"))))
+        let file_name = format!("{stem}.{ending}");
+        let path = directory.join(&file_name);
+        Self(Arc::new(Location { file_name, path }))
     }
 
     fn file_name(&self) -> &str {
-        // Made by `new` of a name that is UTF-8.
-        self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        &self.0.file_name
     }
 }
 
 impl AsRef<Path> for LockPath {
     fn as_ref(&self) -> &Path {
-        &self.0
+        &self.0.path
     }
 }
 
 impl PartialEq for LockPath {
     fn eq(&self, other: &Self) -> bool {
-        self.file_name() == other.file_name()
+        Arc::ptr_eq(&self.0, &other.0) || self.file_name() == other.file_name()
     }
 }
 

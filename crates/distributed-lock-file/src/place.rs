@@ -114,6 +114,12 @@ impl FilePlace {
         means: Means<'_>,
     ) -> io::Result<()> {
         self.waits = true;
+        let is_there = |turnstile: &Turnstile| turnstile.open.inode.is_at(key.turnstile());
+        if self.turnstile.as_ref().map(is_there).transpose()? == Some(false) {
+            // A stranger removed it; others will look for a new one, and so do we.
+            self.turnstile = None;
+            self.blocked_by_turnstile = false;
+        }
         if mode == Mode::Exclusive && self.turnstile.is_none() {
             self.enter_turnstile(key, Kind::Exclusive, means)?;
         }
@@ -159,16 +165,10 @@ impl FilePlace {
 
     /// Locks the turnstile, if nobody excludes that; it stays open either way.
     fn enter_turnstile(&mut self, key: &FileKey, kind: Kind, means: Means<'_>) -> io::Result<bool> {
-        let path = key.turnstile();
-        let is_there = |turnstile: &Turnstile| turnstile.open.inode.is_at(path);
-        if self.turnstile.as_ref().map(is_there).transpose()? == Some(false) {
-            // A stranger removed it; others will look for a new one, and so do we.
-            self.turnstile = None;
-        }
         let turnstile = match &mut self.turnstile {
             Some(turnstile) => turnstile,
             None => {
-                let open = open_lock_file(path, means.options)?;
+                let open = open_lock_file(key.turnstile(), means.options)?;
                 self.turnstile.insert(Turnstile { open, is_locked: false })
             }
         };

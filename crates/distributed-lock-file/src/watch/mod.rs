@@ -22,7 +22,7 @@ use distributed_lock_core::driver::LossReporter;
 use tokio::sync::watch;
 
 use self::inotify::Inotify;
-use self::registry::Registry;
+use self::registry::{Held, Registry};
 use crate::key::LockPath;
 use crate::open::Inode;
 
@@ -59,8 +59,8 @@ impl Watch {
         // Watched from here on, or polled.
         let _ = self.shared.inotify();
         self.reader.ensure();
-        let id = self.shared.registry.hold(path, inode);
-        HeldFile { shared: Arc::clone(&self.shared), path: path.clone(), id }
+        let held = self.shared.registry.hold(path, inode);
+        HeldFile { shared: Arc::clone(&self.shared), path: path.clone(), held }
     }
 
     /// Tells when the file at the path is closed or replaced; `None` if the kernel cannot.
@@ -125,19 +125,19 @@ pub(crate) enum Closing {
 pub(crate) struct HeldFile {
     shared: Arc<Shared>,
     path: LockPath,
-    id: u64,
+    held: Arc<Held>,
 }
 
 impl HeldFile {
     /// The file was found at its path: from now on `loss` is told when it no longer is.
     pub(crate) fn confirm(&self, loss: &LossReporter) {
-        self.shared.registry.confirm(&self.path, self.id, loss);
+        self.held.confirm(loss);
     }
 }
 
 impl Drop for HeldFile {
     fn drop(&mut self) {
-        self.shared.registry.release(&self.path, self.id);
+        self.shared.registry.release(&self.path, &self.held);
     }
 }
 

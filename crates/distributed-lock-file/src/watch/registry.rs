@@ -11,24 +11,21 @@ use tokio::sync::watch;
 use crate::key::LockPath;
 use crate::open::Inode;
 
-const REMOVED: &str = "its lock file was removed or replaced";
-
 #[derive(Debug, Default)]
 pub(super) struct Registry(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    held: HashMap<LockPath, Vec<Held>>,
+    held: HashMap<LockPath, Vec<Arc<Held>>>,
     /// By the number that the kernel gave the watch.
     waited: HashMap<i32, Waited>,
-    last_id: u64,
 }
 
+/// A locked file, and what is to become of it.
 #[derive(Debug)]
-struct Held {
-    id: u64,
+pub(super) struct Held {
     inode: Inode,
-    fate: Fate,
+    fate: Mutex<Fate>,
 }
 
 #[derive(Debug)]
@@ -57,38 +54,41 @@ impl Waited {
     }
 }
 
-impl Registry {
-    /// Looks after a file from now on; nobody is told before [`confirm`](Self::confirm).
-    pub(super) fn hold(&self, path: &LockPath, inode: Inode) -> u64 {
-        let mut entries = self.lock();
-        entries.last_id += 1;
-        let id = entries.last_id;
-        let held = Held { id, inode, fate: Fate::Unconfirmed };
-        entries.held.entry(path.clone()).or_default().push(held);
-        id
-    }
-
+impl Held {
     /// The file was the one at its path after it was registered: `loss` is told when that changes,
     /// at once if it has changed since.
-    pub(super) fn confirm(&self, path: &LockPath, id: u64, loss: &LossReporter) {
-        let mut entries = self.lock();
-        let held = entries.held.get_mut(path).and_then(|held| held.iter_mut().find(|h| h.id == id));
-        match held {
-            Some(Held { fate: fate @ Fate::Unconfirmed, .. }) => {
-                *fate = Fate::Confirmed(loss.clone());
-            }
-            _ => {
-                drop(entries);
-                loss.lost(REMOVED);
-            }
+    pub(super) fn confirm(&self, loss: &LossReporter) {
+        match self.replace(Fate::Confirmed(loss.clone())) {
+            Fate::Gone => self.gone(),
+            Fate::Unconfirmed | Fate::Confirmed(_) => {}
         }
     }
 
-    pub(super) fn release(&self, path: &LockPath, id: u64) {
+    fn gone(&self) {
+        if let Fate::Confirmed(loss) = self.replace(Fate::Gone) {
+            loss.lost("its lock file was removed or replaced");
+        }
+    }
+
+    fn replace(&self, fate: Fate) -> Fate {
+        let mut now = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *now, fate)
+    }
+}
+
+impl Registry {
+    /// Looks after a file from now on; nobody is told before it is [confirmed](Held::confirm).
+    pub(super) fn hold(&self, path: &LockPath, inode: Inode) -> Arc<Held> {
+        let held = Arc::new(Held { inode, fate: Mutex::new(Fate::Unconfirmed) });
+        self.lock().held.entry(path.clone()).or_default().push(Arc::clone(&held));
+        held
+    }
+
+    pub(super) fn release(&self, path: &LockPath, held: &Arc<Held>) {
         let mut entries = self.lock();
-        if let Some(held) = entries.held.get_mut(path) {
-            held.retain(|held| held.id != id);
-            if held.is_empty() {
+        if let Some(others) = entries.held.get_mut(path) {
+            others.retain(|other| !Arc::ptr_eq(other, held));
+            if others.is_empty() {
                 entries.held.remove(path);
             }
         }
@@ -155,19 +155,12 @@ impl Registry {
     }
 
     fn check_path(&self, path: &LockPath) {
-        let mut lost = Vec::new();
-        if let Some(held) = self.lock().held.get_mut(path) {
-            for held in held {
-                // A path that cannot be looked at says nothing about who holds what.
-                if !held.inode.is_at(path).unwrap_or(true)
-                    && let Fate::Confirmed(loss) = std::mem::replace(&mut held.fate, Fate::Gone)
-                {
-                    lost.push(loss);
-                }
+        let held = self.lock().held.get(path).cloned().unwrap_or_default();
+        for held in held {
+            // A path that cannot be looked at says nothing about who holds what.
+            if !held.inode.is_at(path).unwrap_or(true) {
+                held.gone();
             }
-        }
-        for loss in lost {
-            loss.lost(REMOVED);
         }
     }
 
@@ -188,26 +181,26 @@ mod tests {
     /// A file that is registered, and what is told about it.
     fn registered(
         directory: &std::path::Path,
-    ) -> (Registry, LockPath, OpenFile, u64, LossReporter, Arc<AtomicUsize>) {
+    ) -> (Registry, LockPath, OpenFile, Arc<Held>, LossReporter, Arc<AtomicUsize>) {
         let path = FileKey::lock(directory, "stem".into()).first().clone();
         let open = open_lock_file(&path, &FileOptions::default()).unwrap();
         let registry = Registry::default();
-        let id = registry.hold(&path, open.inode);
+        let held = registry.hold(&path, open.inode);
         let told = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&told);
         let loss = LossReporter::from_fn(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
         });
-        (registry, path, open, id, loss, told)
+        (registry, path, open, held, loss, told)
     }
 
     #[test]
     fn a_file_that_was_gone_before_it_was_held_is_no_loss() {
         let directory = tempfile::tempdir().unwrap();
-        let (registry, path, _open, id, _loss, told) = registered(directory.path());
+        let (registry, path, _open, held, _loss, told) = registered(directory.path());
         std::fs::remove_file(&path).unwrap();
         registry.check_all();
-        registry.release(&path, id);
+        registry.release(&path, &held);
         assert_eq!(told.load(Ordering::SeqCst), 0);
         assert!(registry.lock().held.is_empty());
     }
@@ -216,12 +209,12 @@ mod tests {
     fn a_file_that_goes_while_it_is_confirmed_is_a_loss_told_once() {
         let directory = tempfile::tempdir().unwrap();
         for seen_first in [true, false] {
-            let (registry, path, _open, id, loss, told) = registered(directory.path());
+            let (registry, path, _open, held, loss, told) = registered(directory.path());
             std::fs::remove_file(&path).unwrap();
             if seen_first {
                 registry.check_all();
             }
-            registry.confirm(&path, id, &loss);
+            held.confirm(&loss);
             registry.check_all();
             registry.check_all();
             assert_eq!(told.load(Ordering::SeqCst), 1);
