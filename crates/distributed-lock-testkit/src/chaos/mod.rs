@@ -8,11 +8,12 @@ mod random;
 mod report;
 mod stage;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 pub use self::report::Report;
 use self::stage::{PATIENCE, Stage, acquired};
-use crate::history::{Rules, What, check};
+use crate::history::{Event, Rules, What, check};
 use crate::nemesis::files::LockFiles;
 use crate::nemesis::{Crew, Nemesis, Noise, Tally, false_losses, settled};
 use crate::worker::{Primitive, Target};
@@ -64,7 +65,7 @@ pub fn run_on_files(plan: &Plan, files: &LockFiles, mut crew: Crew) -> Report {
 
     let strikes = [&directed, nemesis.strikes()].concat();
     let epsilon = LEAST_EPSILON + 2 * noise.worst();
-    let mut events = settled(crew.record().events(), &strikes, epsilon);
+    let mut events = settled(with_last_words(crew.record().events()), &strikes, epsilon);
     events.retain(|event| !event.lock.starts_with(ASKED));
     let rules = Rules { epsilon, loss_told_within: LOSS_TOLD_WITHIN, ..Rules::default() };
     failures.extend(check(&events, &rules).iter().map(ToString::to_string));
@@ -72,6 +73,22 @@ pub fn run_on_files(plan: &Plan, files: &LockFiles, mut crew: Crew) -> Report {
     failures.extend(losses.iter().map(|event| format!("lost without a fault: {event:?}")));
     let tally = Tally::of(&events, nemesis.strikes());
     Report { seed: plan.seed, length: plan.length, epsilon, targets, tally, failures, events }
+}
+
+/// Moves deaths behind what the dead have said last: a death is logged just before the kill, and no
+/// process uses the name of another.
+fn with_last_words(events: Vec<Event>) -> Vec<Event> {
+    let mut last: HashMap<String, Duration> = HashMap::new();
+    for event in &events {
+        let at = last.entry(event.who.clone()).or_default();
+        *at = event.at.max(*at);
+    }
+    let is_death = |event: &Event| event.what == What::Died;
+    let (deaths, mut events): (Vec<_>, Vec<_>) = events.into_iter().partition(is_death);
+    events.extend(deaths.into_iter().map(|death| Event { at: last[&death.who], ..death }));
+    // Stable: at the same moment, deaths stay behind.
+    events.sort_by_key(|event| event.at);
+    events
 }
 
 /// What the backend can do, of what is planned.
