@@ -45,7 +45,7 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
-//! | `servers` (Linux) | private PostgreSQL and Redis for a test, which may break them |
+//! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for

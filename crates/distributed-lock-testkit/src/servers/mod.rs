@@ -25,6 +25,7 @@ mod cache;
 mod certificates;
 mod daemon;
 mod home;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod postgres_template;
@@ -32,6 +33,7 @@ mod processes;
 mod redis;
 mod soon;
 
+pub use self::pgbouncer::{Pgbouncer, PoolMode};
 pub use self::postgres::{PASSWORD, PostgresBuilder, PostgresServer};
 pub use self::redis::{RedisBuilder, RedisServer};
 pub use rustix::process::Signal;

@@ -76,7 +76,7 @@ impl PostgresServer {
     /// The same by another port, that of a proxy.
     #[must_use]
     pub fn url_by(&self, port: u16) -> String {
-        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres")
+        url(port)
     }
 
     /// The port on 127.0.0.1.
@@ -119,6 +119,11 @@ impl PostgresServer {
         psql(&self.programs, &self.url(), statement)
     }
 
+    /// Where this version's programs are.
+    pub(super) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Kills all its processes; nothing happens if it does not run.
     pub fn kill(&self) {
         self.daemon.kill();
@@ -154,6 +159,11 @@ impl PostgresServer {
         let backend = backend.unwrap_or_else(|| panic!("{pid} is no process of {self:?}"));
         processes::signal(backend, signal);
     }
+}
+
+/// The URL of what listens on a port and has this superuser.
+pub(super) fn url(port: u16) -> String {
+    format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres")
 }
 
 /// Runs a statement on what a URL leads to.
@@ -240,7 +250,7 @@ impl PostgresBuilder {
 
 /// Whether the answer to a start of a session is to ask for the password: before it accepts
 /// sessions, the server answers with an error.
-fn asks_for_a_password(port: u16) -> std::io::Result<bool> {
+pub(super) fn asks_for_a_password(port: u16) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
     // Length, protocol 3.0, parameters.
