@@ -26,12 +26,12 @@ mod certificates;
 mod daemon;
 mod home;
 mod pgbouncer;
-mod port;
+pub(crate) mod port;
 mod postgres;
 mod postgres_template;
 mod processes;
 mod redis;
-mod soon;
+pub(crate) mod soon;
 
 pub use self::pgbouncer::{Pgbouncer, PoolMode};
 pub use self::postgres::{PASSWORD, PostgresBuilder, PostgresServer};

@@ -1,6 +1,7 @@
 //! A private pgbouncer in front of a private PostgreSQL.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +85,12 @@ impl Pgbouncer {
     #[must_use]
     pub fn url(&self) -> String {
         url(self.port())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// The port on 127.0.0.1.

@@ -13,7 +13,7 @@ const PORTS: Range<u16> = 15_000..32_000;
 
 /// A port on the loopback interface, claimed against other test processes until it is dropped.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(crate) struct Port {
     number: u16,
     /// Locked.
     _claim: File,
@@ -21,7 +21,7 @@ pub(super) struct Port {
 
 impl Port {
     /// Claims one that is free.
-    pub(super) fn claim() -> Self {
+    pub(crate) fn claim() -> Self {
         let directory = cache::directory().join("ports");
         fs::create_dir_all(&directory).expect("a directory for claims");
         for _ in PORTS {
@@ -35,12 +35,12 @@ impl Port {
         panic!("no port is free");
     }
 
-    pub(super) fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 
     /// Whether somebody listens on it.
-    pub(super) fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
     }
 }
