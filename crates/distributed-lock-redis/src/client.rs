@@ -141,16 +141,7 @@ impl Client {
     pub(crate) async fn subscribe(self: &Arc<Self>) -> LockResult<()> {
         let link = self.link().await?;
         let question = Question::on(&link, self);
-        let library = library_runtime().filter(|_| self.seat().place == Place::Library);
-        let result = match library {
-            // A connection of its own is served by the runtime that makes it.
-            Some(library) => {
-                let (this, link) = (Arc::clone(self), Arc::clone(&link));
-                let listening = library.spawn(async move { link.subscribe(&this.channel).await });
-                Spawned(listening).await.unwrap_or(Ok(()))
-            }
-            None => link.subscribe(&self.channel).await,
-        };
+        let result = link.subscribe(&self.channel).await;
         question.answered();
         result.map_err(lock_error)
     }
@@ -176,8 +167,8 @@ impl Client {
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
         let number = self.links.fetch_add(1, Ordering::Relaxed);
-        let mailbox = Arc::clone(&self.mailbox);
-        let link = Arc::new(Link::open(self.server.clone(), number, mailbox, config).await?);
+        let messages = (self.channel.as_str(), Arc::clone(&self.mailbox));
+        let link = Arc::new(Link::open(self.server.clone(), number, messages, config).await?);
         let mut seat = self.seat();
         // If the provider has moved on meanwhile, this one is for its caller alone.
         if seat.place == place {

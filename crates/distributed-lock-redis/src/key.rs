@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(lock.to_string(), "distributed-lock:report");
         assert_eq!(
             lock.holders(),
-            "distributed-lock/1:{distributed-lock:report}:readers:88c5ec2c33c9e9f7c9ea96b12a7d1b6b"
+            "distributed-lock/1:{distributed-lock:report}:readers:1c4543a8a283b324c2e888317d95f378"
         );
         let permits = key("distributed-lock:", "report", Mode::Permit { max: 3 }).unwrap();
         assert!(permits.to_string().starts_with("distributed-lock/1:{distributed-lock:report}:permits:"));

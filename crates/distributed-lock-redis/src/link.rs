@@ -9,7 +9,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, PushKind, RedisResult, Value,
 };
 use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 
 use crate::failure::{ends_link, wants_script};
 use crate::mailbox::Mailbox;
@@ -24,7 +24,7 @@ pub(crate) struct Link {
     fate: Arc<Fate>,
     /// How many requests were answered: if none was since a request left, nothing was.
     replies: AtomicU64,
-    /// Made when somebody waits for the first time.
+    /// With RESP3 made when somebody waits for the first time.
     subscription: OnceCell<Option<Listener>>,
 }
 
@@ -41,7 +41,7 @@ impl Link {
     pub(crate) async fn open(
         client: Client,
         number: u64,
-        mailbox: Arc<Mailbox>,
+        (channel, mailbox): (&str, Arc<Mailbox>),
         config: AsyncConnectionConfig,
     ) -> RedisResult<Self> {
         let fate = Arc::new(Fate { is_broken: AtomicBool::new(false), mailbox });
@@ -56,7 +56,16 @@ impl Link {
         };
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let (replies, subscription) = (AtomicU64::new(0), OnceCell::new());
-        Ok(Self { number, client, connection, fate, replies, subscription })
+        let link = Self { number, client, connection, fate, replies, subscription };
+        if !has_pushes(&link.client) {
+            // The second connection is made with the first, so that there are always two. A user who
+            // may not subscribe can still try; waiting then says why it cannot.
+            match link.subscribe(channel).await {
+                Err(error) if ends_link(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(link)
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -108,7 +117,9 @@ impl Link {
 
     /// One request, one reply.
     pub(crate) async fn call(&self, command: &Cmd) -> RedisResult<Value> {
-        let reply = self.connection.clone().send_packed_command(command).await;
+        let mut connection = self.connection.clone();
+        // Requests leave when they are first polled, in that order, whatever their task did before.
+        let reply = unconstrained(connection.send_packed_command(command)).await;
         self.settle(reply.and_then(Value::extract_error))
     }
 
