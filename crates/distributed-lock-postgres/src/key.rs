@@ -1,0 +1,1 @@
+//! What a name is called by the server.
