@@ -36,6 +36,7 @@
 //! | backend | feature | between | a hold ends with |
 //! |---|---|---|---|
 //! | [`FileLockProvider`] | `file` (default) | processes of one machine | its process |
+//! | [`RedisLockProvider`] | `redis` (default) | machines that reach the server | its lease, unless renewed |
 //! | [`MemoryLockProvider`] | | tasks of one process | its process |
 //!
 //! Every provider says what it can and cannot promise: [`Provider::guarantees`].
@@ -70,4 +71,10 @@ pub use distributed_lock_file::{
     FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore, FileLockHandle,
     FileLockProvider, FileLockProviderBuilder, FileReadLockHandle, FileSemaphoreHandle,
     FileWriteLockHandle, name,
+};
+#[cfg(feature = "redis")]
+pub use distributed_lock_redis::{
+    RedisDistributedLock, RedisDistributedReaderWriterLock, RedisDistributedSemaphore,
+    RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder, RedisProtocol,
+    RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, semaphore,
 };

@@ -1,6 +1,11 @@
 //! A provider from a URL.
 
 mod options;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(not(feature = "redis"))]
+#[path = "no_redis.rs"]
+mod redis;
 
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_core::error::{LockError, LockResult};
@@ -14,6 +19,7 @@ use self::options::UrlOptions;
 /// | URL | provider | options |
 /// |---|---|---|
 /// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
+/// | `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS), `unix:///socket` | locks on a Redis server (feature `redis`) | `expiry`, `extension_cadence`, `min_validity`, `operation_timeout`, `key_prefix`, `owner_label`, `protocol` (`auto`, `resp2`, `resp3`), `keeper_thread`; of a socket also `db`, `user` and `pass` |
 /// | `memory://NAME` | locks inside this process, shared by name | `lease`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example
@@ -39,6 +45,7 @@ use self::options::UrlOptions;
 /// # Cancel safety
 /// Dropping the future leaves nothing behind.
 pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
+    let (others, url) = redis::other_servers(url);
     let url = Url::parse(url).map_err(|error| {
         LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
     })?;
@@ -59,8 +66,10 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
             options.finish()?;
             Ok(DynLockProvider::new(builder.build()))
         }
+        "redis" | "rediss" | "unix" => redis::connect(others, &url, options).await,
         unknown => Err(LockError::Config(format!(
-            "unknown scheme {unknown:?}; known are file:///directory and memory://NAME"
+            "unknown scheme {unknown:?}; known are file:///directory, redis://HOST, rediss://HOST, \
+             unix:///SOCKET and memory://NAME"
         ))),
     }
 }

@@ -58,7 +58,7 @@ impl UrlOptions {
         }
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
         wanted: &str,
