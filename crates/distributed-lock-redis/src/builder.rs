@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributed_lock_core::clock::Clock;
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::{AttemptToken, DriverProvider, Options};
-use redis::{IntoConnectionInfo, ProtocolVersion};
+use redis::ProtocolVersion;
 
 use crate::client::{Client, Patience};
 use crate::driver::RedisDriver;
@@ -49,7 +49,7 @@ enum Server {
 
 impl RedisLockProviderBuilder {
     /// Adds a server: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as
-    /// [redis-rs](redis::IntoConnectionInfo) has them. Exactly one for now; several are
+    /// [redis-rs](redis) has them. Exactly one for now; several are
     /// [`Unsupported`](LockError::Unsupported).
     pub fn add_server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(Server::Url(url.into()));
@@ -221,11 +221,13 @@ fn open(url: &str) -> LockResult<redis::Client> {
     redis::Client::open(parsed).map_err(|error| LockError::Config(format!("{error}; {example}")))
 }
 
-/// The same server in one version of the protocol.
+/// The same server in one version of the protocol, without delays.
 fn speaking(client: &redis::Client, version: ProtocolVersion) -> LockResult<redis::Client> {
     let info = client.get_connection_info().clone();
     let settings = info.redis_settings().clone().set_protocol(version);
-    let info = info.set_redis_settings(settings).into_connection_info().map_err(lock_error)?;
+    // Requests of many tasks fill more than one packet; the last must not wait for an acknowledgement.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
     redis::Client::open(info).map_err(lock_error)
 }
 
