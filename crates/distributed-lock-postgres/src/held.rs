@@ -46,7 +46,10 @@ impl Held {
             unlock.await
         };
         match answer {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.seat.vacate();
+                Ok(())
+            }
             Ok(false) => Err(LockError::LockLost("the server no longer had it".into())),
             Err(error) => {
                 // What the session had is gone with it.

@@ -45,7 +45,7 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
-//! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them |
+//! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
 //! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
 //! | [`bounds`] | how long things may take |
 //!

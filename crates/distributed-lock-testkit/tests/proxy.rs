@@ -271,6 +271,17 @@ fn a_client_of_a_server_that_is_gone_is_reset() {
 }
 
 #[test]
+fn a_dropped_proxy_ends_its_connections() {
+    let Through { proxy, mut client, mut server, .. } = Through::connect();
+    let address = proxy.address();
+    drop(proxy);
+    assert_closed(&mut client);
+    assert_closed(&mut server);
+    let error = TcpStream::connect(address).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
 fn the_reply_to_one_request_is_lost_and_the_request_is_done() {
     let server = RedisServer::shared();
     let proxy = FaultProxy::start(server.address());

@@ -9,14 +9,20 @@
 //! Sessions are opened when they are needed, are never an application's, and are closed when nobody
 //! has needed them for half a second, except for the last.
 
+mod endpoint;
+mod failure;
 mod link;
+mod parameters;
 mod pooler;
 mod server;
 mod session;
 mod sessions;
 mod sql;
+mod stream;
 mod target;
+mod tls;
 
+pub use failure::{NoEncryption, NotConnected, WrongAttributes};
 pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
 pub(crate) use sessions::{Limits, Seat, Sessions, WaitingSeat};

@@ -1,6 +1,7 @@
 //! The sessions of a provider: which of them holds, waits or is idle.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -75,10 +76,6 @@ impl Sessions {
         })
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
-    }
-
     pub(crate) fn options(&self) -> SessionOptions {
         self.options
     }
@@ -97,7 +94,7 @@ impl Sessions {
             return Ok(seat);
         }
         let session = self.open(|entry| entry.locks = 1).await?;
-        Ok(Seat { sessions: Arc::clone(self), session })
+        Ok(Seat::new(self, session))
     }
 
     fn free_seat(self: &Arc<Self>) -> LockResult<Option<Seat>> {
@@ -111,7 +108,7 @@ impl Sessions {
         entry.locks += 1;
         let session = Arc::clone(&entry.session);
         entries.locks += 1;
-        Ok(Some(Seat { sessions: Arc::clone(self), session }))
+        Ok(Some(Seat::new(self, session)))
     }
 
     /// A session for statements that neither block nor lock, other than this one.
@@ -296,21 +293,33 @@ impl Drop for Connecting<'_> {
     }
 }
 
-/// Room for one lock on a session, until it is dropped.
+/// Room for one lock on a session, until it is vacated or dropped.
 pub(crate) struct Seat {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
+    is_vacant: AtomicBool,
 }
 
 impl Seat {
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
+
+    /// The lock is released.
+    pub(crate) fn vacate(&self) {
+        if !self.is_vacant.swap(true, Ordering::AcqRel) {
+            self.sessions.leave(&self.session);
+        }
+    }
+
+    fn new(sessions: &Arc<Sessions>, session: Arc<Session>) -> Self {
+        Self { sessions: Arc::clone(sessions), session, is_vacant: AtomicBool::new(false) }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.sessions.leave(&self.session);
+        self.vacate();
     }
 }
 
@@ -330,7 +339,7 @@ impl WaitingSeat {
     pub(crate) fn into_seat(mut self) -> Option<Seat> {
         let session = self.session.take()?;
         self.sessions.waited(&session, 1);
-        Some(Seat { sessions: Arc::clone(&self.sessions), session })
+        Some(Seat::new(&self.sessions, session))
     }
 
     /// The session holds nothing, and nothing is under way.

@@ -1,5 +1,6 @@
 //! The conformance suite on PostgreSQL.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use distributed_lock_postgres::{
@@ -18,11 +19,18 @@ struct Direct {
     use_transaction: bool,
 }
 
+/// Room for the many connections of locks held by transactions.
+fn server() -> &'static PostgresServer {
+    static SERVER: OnceLock<PostgresServer> = OnceLock::new();
+    SERVER.get_or_init(|| PostgresServer::start(&[("max_connections", "500")]))
+}
+
 impl Direct {
     fn builder(&self) -> PostgresLockProviderBuilder {
         PostgresLockProvider::builder()
-            .connection_string(PostgresServer::shared().url())
+            .connection_string(server().url())
             .use_transaction(self.use_transaction)
+            .max_sessions(if self.use_transaction { 200 } else { 32 })
     }
 }
 
@@ -52,7 +60,7 @@ impl Loses for Direct {
             class & 0xffff_ffff,
             object & 0xffff_ffff,
         );
-        let ended = PostgresServer::shared().psql(&holder).unwrap();
+        let ended = server().psql(&holder).unwrap();
         assert_eq!(ended.trim(), "t");
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -61,16 +62,28 @@ pub(super) fn run(proxy: &Arc<Proxy>, ended: oneshot::Receiver<()>) {
     });
 }
 
+/// Nobody can connect once it is dropped. To close the socket is not enough: a child that is just
+/// being started by another test has it open, too, until it becomes another program.
+struct Listening(TcpListener);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // It fails only if nobody listens.
+        let _ = shutdown(&self.0, Shutdown::Both);
+    }
+}
+
 async fn serve(proxy: &Arc<Proxy>) {
     loop {
         proxy.rules.until(|faults| faults.admission != Admission::Refuses).await;
         let listener = TcpListener::bind(proxy.listens_at).await.expect("the port is claimed");
+        let listening = Listening(listener);
         proxy.listens.store(true, Ordering::SeqCst);
         tokio::select! {
-            () = accept(proxy, &listener) => {}
+            () = accept(proxy, &listening.0) => {}
             () = proxy.rules.until(|faults| faults.admission == Admission::Refuses) => {}
         }
-        drop(listener);
+        drop(listening);
         proxy.listens.store(false, Ordering::SeqCst);
     }
 }

@@ -154,3 +154,42 @@ impl Schedule {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATENCY: Duration = Duration::from_millis(100);
+    const JITTER: Duration = Duration::from_millis(50);
+
+    fn verdict(jitter: Duration, bandwidth: Option<u64>) -> Verdict {
+        Verdict { passing: 10, is_cut: false, latency: LATENCY, jitter, bandwidth }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jitter_spreads_what_is_due_within_its_bounds_and_keeps_the_order() {
+        let (now, mut late) = (Instant::now(), Vec::new());
+        for _ in 0..100 {
+            let mut schedule = Schedule { latest: None, random: Random::new(late.len() as u64) };
+            late.push(schedule.due(now, verdict(JITTER, None)) - now);
+        }
+        assert!(late.iter().all(|late| (LATENCY..=LATENCY + JITTER).contains(late)));
+        let (least, most) = (late.iter().min().unwrap(), late.iter().max().unwrap());
+        assert!(*most - *least > JITTER / 2, "between {least:?} and {most:?}");
+
+        let mut schedule = Schedule::default();
+        let due: Vec<_> = (0..100).map(|_| schedule.due(now, verdict(JITTER, None))).collect();
+        assert!(due.is_sorted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bandwidth_is_shared_by_what_comes_at_once_and_free_again_later() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        // Ten bytes at a hundred a second.
+        let mut late = |now| schedule.due(now, verdict(Duration::ZERO, Some(100))) - now;
+        assert_eq!(late(now), LATENCY + Duration::from_millis(100));
+        assert_eq!(late(now), LATENCY + Duration::from_millis(200));
+        assert_eq!(late(now + LATENCY * 10), LATENCY + Duration::from_millis(100));
+    }
+}

@@ -23,6 +23,7 @@
 mod account;
 mod cache;
 mod certificates;
+mod clock_shift;
 mod daemon;
 mod home;
 mod pgbouncer;
@@ -33,6 +34,7 @@ mod processes;
 mod redis;
 pub(crate) mod soon;
 
+pub use self::clock_shift::{ClockShift, Toward};
 pub use self::pgbouncer::{Pgbouncer, PoolMode};
 pub use self::postgres::{PASSWORD, PostgresBuilder, PostgresServer};
 pub use self::redis::{RedisBuilder, RedisServer};

@@ -1,7 +1,7 @@
 //! Ports that nobody else uses, now or between a server's death and its restart.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -39,9 +39,10 @@ impl Port {
         self.number
     }
 
-    /// Whether somebody listens on it.
+    /// Whether somebody listens on it. (To listen there ourselves would be in the server's way: a
+    /// child that another thread is just starting would do so, too, for a moment longer.)
     pub(crate) fn is_taken(&self) -> bool {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).is_ok()
     }
 }
 

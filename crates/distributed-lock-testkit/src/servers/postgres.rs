@@ -55,7 +55,7 @@ impl PostgresServer {
         settings.iter().fold(Self::builder(), |b, (name, value)| b.setting(name, value)).start()
     }
 
-    /// For environment variables and TLS.
+    /// For environment variables, TLS and standby servers.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
     }
@@ -188,6 +188,7 @@ pub struct PostgresBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(OsString, OsString)>,
     tls: bool,
+    standby: bool,
 }
 
 impl PostgresBuilder {
@@ -217,6 +218,13 @@ impl PostgresBuilder {
         self
     }
 
+    /// As a hot standby, of a primary that is never heard of: it is in recovery, and answers what
+    /// only reads.
+    pub fn standby(mut self) -> Self {
+        self.standby = true;
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
@@ -226,6 +234,10 @@ impl PostgresBuilder {
         let home = Home::create();
         let programs = postgres_template::programs();
         postgres_template::copy(&programs, home.path());
+        if self.standby {
+            let made = std::fs::File::create(home.path().join("data/standby.signal"));
+            made.expect("the data directory is there");
+        }
         let certificates = self.tls.then(|| Certificates::make(home.path()));
         let mut settings: Vec<_> =
             SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "it is a test")]
 
+mod clock_shift;
 mod endings;
 mod pgbouncer;
 mod postgres;

@@ -33,6 +33,15 @@ fn postgres_has_the_settings_and_variables_that_it_is_given() {
 }
 
 #[test]
+fn a_standby_is_in_recovery() {
+    let server = PostgresServer::builder().standby().start();
+    assert_eq!(server.psql("SELECT pg_is_in_recovery()").unwrap(), "t");
+    let refused = server.psql("CREATE TABLE written (number int)").unwrap_err();
+    assert!(refused.contains("read-only transaction"), "{refused}");
+    assert_eq!(PostgresServer::shared().psql("SELECT pg_is_in_recovery()").unwrap(), "f");
+}
+
+#[test]
 fn postgres_wants_the_password() {
     let server = PostgresServer::shared();
     let url = server.url().replace(PASSWORD, "another");
