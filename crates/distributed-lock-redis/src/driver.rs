@@ -48,7 +48,7 @@ impl RedisDriver {
     async fn ask(&self, attempt: &mut RedisAttempt) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
         let Attempt { key, mode, place, .. } = attempt;
-        let (keys, owner) = (key.all(token), self.owner(*mode, token));
+        let (keys, owner) = (key.all(), self.owner(*mode, token));
         let (code, max) = code(*mode);
         let (max, number) = (max.to_string(), place.number());
         let arguments = [
@@ -150,7 +150,7 @@ impl Driver for RedisDriver {
     async fn withdraw(&self, attempt: &mut RedisAttempt) -> LockResult<()> {
         let token = attempt.token()?;
         let Attempt { key, mode, place, .. } = attempt;
-        let (keys, owner) = (key.all(token), self.owner(*mode, token));
+        let (keys, owner) = (key.all(), self.owner(*mode, token));
         let link = self.client.link().await?;
         let tombstone = match place.may_come_after(&link) {
             true => TOMBSTONE.max(self.options.expiry).as_millis().to_string(),
@@ -166,7 +166,7 @@ impl Driver for RedisDriver {
     }
 
     async fn release(&self, grant: &RedisGrant) -> LockResult<()> {
-        let keys = grant.key.all(grant.attempt);
+        let keys = grant.key.all();
         let owner = self.owner(grant.mode, grant.attempt);
         let arguments = [code(grant.mode).0, owner.as_str()];
         let run = Run { text: &RELEASE, keys: &keys, arguments: &arguments };

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use distributed_lock_core::{AttemptToken, LockName, Mode};
+use distributed_lock_core::{LockName, Mode};
 use sha2::{Digest, Sha256};
 
 use crate::slot::tag_for;
@@ -64,14 +64,12 @@ impl RedisKey {
     }
 
     /// The keys that the scripts over one resource take, in their order.
-    pub(crate) fn all(&self, attempt: AttemptToken) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         let (queue, waiters) = match self.0.is_semaphore {
             true => ("permit-queue", "permit-waiters"),
             false => ("queue", "waiters"),
         };
-        let tombstone = format!("{}:{attempt}", self.beside("withdrawn"));
-        let mut keys =
-            vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter(), tombstone];
+        let mut keys = vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
         if !self.0.is_semaphore {
             keys.push(self.mutex().to_owned());
         }

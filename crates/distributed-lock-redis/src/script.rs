@@ -17,8 +17,8 @@ macro_rules! script {
     }};
 }
 
-pub(crate) static ACQUIRE: Text = script!("resource.lua", "acquire.lua");
-pub(crate) static RELEASE: Text = script!("resource.lua", "release.lua");
+pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "acquire.lua");
+pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
 pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");

@@ -40,12 +40,13 @@ local function enqueue()
   local entry = { int(now), period, int(lease), mode, int(max), channel, owner }
   redis.call('HSET', waiters, token, table.concat(entry, ' '))
   redis.call('ZADD', queue, place, token)
-  redis.call('PEXPIRE', waiters, QUEUE_MS)
+  keep_waiters(QUEUE_MS)
   redis.call('PEXPIRE', queue, QUEUE_MS)
 end
 
 -- The caller has given up, and this request was on its way for too long.
-if redis.call('EXISTS', tombstone) == 1 then return { 0, '0' } end
+local entry = redis.call('HGET', waiters, token)
+if entry and not string.find(entry, ' ') and tonumber(entry) > now then return { 0, '0' } end
 
 if is_own() then
   -- Taking what was handed over works when memory has run out: PEXPIRE and ZREM come first.

@@ -6,12 +6,14 @@
 -- `holders`. A member is '<token> <lease>[ <label>]', its score the end of its lease.
 --
 -- Those who wait are members of `queue`, in the order of their places; `waiters` says of each
--- '<tick> <period> <lease> <mode> <max> <channel> <owner>'. All times are the server's, in ms.
+-- '<tick> <period> <lease> <mode> <max> <channel> <owner>'. Of an attempt that was withdrawn while a
+-- request of it was on its way, `waiters` keeps a tombstone: until when. So if `waiters` is absent,
+-- nobody waits and no request is stale. All times are the server's, in ms.
 --
 -- A script is not rolled back when it fails. So it checks first; a script that must also work when
 -- memory has run out begins to write with a command that is never refused; one that must not
 -- begins with SET; what makes an owner is written last.
-local holders, queue, waiters, counter, tombstone, mutex = unpack(KEYS)
+local holders, queue, waiters, counter, mutex = unpack(KEYS)
 local mode, owner = ARGV[1], ARGV[2]
 local token = string.sub(owner, 1, 32)
 
@@ -86,13 +88,12 @@ end
 -- Makes an owner for `left` ms. What makes it one is written last.
 local function grant(mode, owner, left)
   if mode == 'x' then
-    redis.call('DEL', holders)
     redis.call('SET', mutex, owner, 'PX', int(left))
     return
   end
   local is_first = mode == 's' and redis.call('EXISTS', mutex) == 0
   if is_first then
-    -- Readers whose marker is gone have lost the lock.
+    -- Readers whose marker is gone have lost the lock: a writer may have had it since.
     redis.call('DEL', holders)
     redis.call('SET', mutex, 'r:' .. string.sub(owner, 1, 32), 'PX', int(left))
   end
@@ -116,6 +117,11 @@ local function give_back()
   return true
 end
 
+-- Tombstones last longer than the ticks of those who wait.
+local function keep_waiters(ms)
+  if redis.call('PTTL', waiters) < tonumber(ms) then redis.call('PEXPIRE', waiters, ms) end
+end
+
 local function leave_queue(id)
   redis.call('ZREM', queue, id)
   redis.call('HDEL', waiters, id)
@@ -124,9 +130,8 @@ end
 -- A waiter is live if it has ticked within three periods and somebody listens on its channel.
 -- Who listens to every channel is not counted by NUMSUB, but is by the reply of PUBLISH.
 local function live_waiter(id)
-  local entry = redis.call('HGET', waiters, id)
-  if not entry then return nil end
-  local tick, rest = string.match(entry, '^(%d+) (.+)$')
+  local tick, rest = string.match(redis.call('HGET', waiters, id) or '', '^(%d+) (.+)$')
+  if not tick then return nil end
   local period, lease, mode, max, channel, owner =
     string.match(rest, '^(%d+) (%d+) (%a) (%d+) (%S+) (.+)$')
   if tonumber(tick) > now then

@@ -5,8 +5,8 @@
 leave_queue(token)
 give_back()
 if ARGV[3] ~= '0' then
-  -- When memory has run out, a late request is refused for that.
-  redis.pcall('SET', tombstone, '', 'PX', ARGV[3])
+  redis.call('HSET', waiters, token, int(now + ARGV[3]))
+  keep_waiters(ARGV[3])
 end
 hand_over()
 tell()
