@@ -14,6 +14,7 @@ mod mailbox;
 mod options;
 mod place;
 mod protocol;
+pub mod redlock;
 mod script;
 pub mod semaphore;
 mod slot;
