@@ -165,7 +165,11 @@ impl RedisLockProviderBuilder {
         }
     }
 
-    async fn connect(self, client: redis::Client, options: RedisOptions) -> LockResult<RedisDriver> {
+    async fn connect(
+        self,
+        client: redis::Client,
+        options: RedisOptions,
+    ) -> LockResult<RedisDriver> {
         let channel = format!("distributed-lock/1:process:{}", AttemptToken::random()?);
         let mut refused = None;
         for version in self.protocol.versions() {

@@ -10,7 +10,9 @@ pub(crate) fn lock_error(error: RedisError) -> LockError {
 
 /// Nobody can say whether the request took effect.
 fn says_nothing(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_timeout()
         || error.kind() == redis::ErrorKind::Parse
 }
 

@@ -23,7 +23,8 @@ fn main() {
     spinner::bind_to_core(server.pid(), 1);
     spinner::bind_to_core(std::process::id(), 0);
     let spinners = spinner::start();
-    let only = std::env::args().find(|argument| ["uncontended", "many", "hand_over"].contains(&argument.as_str()));
+    let only = std::env::args()
+        .find(|argument| ["uncontended", "many", "hand_over"].contains(&argument.as_str()));
     let runs = |what: &str| only.as_deref().is_none_or(|only| only == what);
     if runs("uncontended") {
         uncontended::run(&server);

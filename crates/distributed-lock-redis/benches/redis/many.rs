@@ -29,7 +29,9 @@ async fn hold(server: &RedisServer) {
         tasks.spawn(async move {
             let mut held = Vec::with_capacity(LOCKS / 100);
             for number in 0..LOCKS / 100 {
-                held.push(provider.acquire_lock(&format!("many {task} {number}"), None).await.unwrap());
+                held.push(
+                    provider.acquire_lock(&format!("many {task} {number}"), None).await.unwrap(),
+                );
             }
             held
         });

@@ -32,29 +32,37 @@ async fn measure(url: &str) {
     let mut times: [Vec<Duration>; 6] = Default::default();
     for _ in 0..BLOCKS {
         times[0].push(timed(async || bare.lock_and_unlock("bench").await).await);
-        times[1].push(timed(async || lock.acquire(None).await.unwrap().release().await.unwrap()).await);
+        times[1]
+            .push(timed(async || lock.acquire(None).await.unwrap().release().await.unwrap()).await);
         times[2].push(
-            timed(async || readers.acquire_read(None).await.unwrap().release().await.unwrap()).await,
+            timed(async || readers.acquire_read(None).await.unwrap().release().await.unwrap())
+                .await,
         );
         times[3].push(
             timed(async || permits.acquire(None).await.unwrap().release().await.unwrap()).await,
         );
-        times[4].push(at_once(|name| {
-            let mut bare = bare.clone();
-            async move {
-                for _ in 0..ROUNDS / 10 {
-                    bare.lock_and_unlock(&name).await;
+        times[4].push(
+            at_once(|name| {
+                let mut bare = bare.clone();
+                async move {
+                    for _ in 0..ROUNDS / 10 {
+                        bare.lock_and_unlock(&name).await;
+                    }
                 }
-            }
-        }).await);
-        times[5].push(at_once(|name| {
-            let lock = provider.create_lock(&name);
-            async move {
-                for _ in 0..ROUNDS / 10 {
-                    lock.acquire(None).await.unwrap().release().await.unwrap();
+            })
+            .await,
+        );
+        times[5].push(
+            at_once(|name| {
+                let lock = provider.create_lock(&name);
+                async move {
+                    for _ in 0..ROUNDS / 10 {
+                        lock.acquire(None).await.unwrap().release().await.unwrap();
+                    }
                 }
-            }
-        }).await);
+            })
+            .await,
+        );
     }
     let [bare, mutex, reader, permit, bare_tasks, tasks] = &times;
     report("uncontended acquire + release, mutex", "≤ 1.25", bare, mutex);
@@ -73,7 +81,9 @@ async fn timed(mut round: impl AsyncFnMut()) -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-async fn at_once<F: Future<Output = ()> + Send + 'static>(rounds: impl Fn(String) -> F) -> Duration {
+async fn at_once<F: Future<Output = ()> + Send + 'static>(
+    rounds: impl Fn(String) -> F,
+) -> Duration {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for number in 0..TASKS {

@@ -68,7 +68,8 @@ async fn a_dropped_try_leaves_nothing() {
     for round in 0..40 {
         let name = format!("dropped {round}");
         let after = (2 + round % 20) * MS;
-        dropped += u32::from(tokio::time::timeout(after, here.try_acquire_lock(&name)).await.is_err());
+        dropped +=
+            u32::from(tokio::time::timeout(after, here.try_acquire_lock(&name)).await.is_err());
         freed(&there, &name, SECOND).await;
     }
     assert!(dropped >= 35, "{dropped}");
@@ -125,14 +126,11 @@ async fn row_42_a_server_that_says_nothing_costs_one_operation_timeout() {
     let server = RedisServer::start(&[]);
     let proxy = FaultProxy::start(server.address());
     let here = through(&server, &proxy).await;
-    let faults: [&dyn Fn(); 3] = [
-        &|| proxy.black_hole(Way::ToServer),
-        &|| proxy.accept_and_say_nothing(),
-        &|| {
+    let faults: [&dyn Fn(); 3] =
+        [&|| proxy.black_hole(Way::ToServer), &|| proxy.accept_and_say_nothing(), &|| {
             proxy.refuse();
             proxy.reset_all();
-        },
-    ];
+        }];
     for fault in faults {
         fault();
         for _ in 0..3 {
