@@ -68,10 +68,9 @@ async fn a_provider_has_one_connection_or_two_with_resp2() {
 
 #[tokio::test]
 async fn user_password_database_and_socket() {
-    let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("redis.sock");
-    let server =
-        RedisServer::start(&["--requirepass", "p@ss", "--unixsocket", socket.to_str().unwrap()]);
+    let args = ["--requirepass", "p@ss", "--unixsocket", "redis.sock", "--unixsocketperm", "777"];
+    let server = RedisServer::start(&args);
+    let socket = server.directory().join("redis.sock");
     let port = server.port();
     let urls = [
         format!("redis://:p%40ss@127.0.0.1:{port}/3"),

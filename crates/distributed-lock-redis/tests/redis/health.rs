@@ -63,7 +63,7 @@ fn warnings(url: &str, works: bool) -> Vec<String> {
 }
 
 fn only(warnings: &[String], words: [&str; 2]) {
-    let [warning] = warnings else { panic!("one warning was expected: {warnings:?}") };
+    let [warning] = warnings else { panic!("one warning of {words:?} was expected: {warnings:?}") };
     assert!(words.iter().all(|word| warning.contains(word)), "{warning}");
 }
 

@@ -144,10 +144,19 @@ async fn row_23_a_key_of_another_type() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_23_a_server_that_loads() {
-    let args = ["--appendonly", "yes", "--enable-debug-command", "yes", "--key-load-delay", "5000"];
+    let args = [
+        "--appendonly",
+        "yes",
+        "--enable-debug-command",
+        "yes",
+        "--key-load-delay",
+        "5000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
     let server = std::sync::Arc::new(RedisServer::start(&args));
     let here = provider(&server.url()).await;
-    order(&server, &["DEBUG", "POPULATE", "600"]);
+    order(&server, &["DEBUG", "POPULATE", "300"]);
     order(&server, &["BGREWRITEAOF"]);
     while server.cli(&["INFO", "persistence"]).contains("aof_rewrite_in_progress:1") {}
     server.kill();
