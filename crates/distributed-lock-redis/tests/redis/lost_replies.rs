@@ -126,11 +126,17 @@ async fn renewals_that_vanish_are_a_loss_at_the_deadline() {
 async fn row_42_a_server_that_says_nothing_costs_one_operation_timeout() {
     let server = RedisServer::start(&[]);
     let proxy = FaultProxy::start(server.address());
-    let faults: [&dyn Fn(); 3] =
-        [&|| proxy.black_hole(Way::ToServer), &|| proxy.accept_and_say_nothing(), &|| {
+    let faults: [&dyn Fn(); 3] = [
+        &|| proxy.black_hole(Way::ToServer),
+        &|| {
+            proxy.accept_and_say_nothing();
+            proxy.reset_all();
+        },
+        &|| {
             proxy.refuse();
             proxy.reset_all();
-        }];
+        },
+    ];
     for (number, fault) in faults.iter().enumerate() {
         let here = through(&server, &proxy).await;
         fault();
