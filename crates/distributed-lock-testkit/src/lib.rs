@@ -45,7 +45,8 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
-//! | `servers` (Linux) | private PostgreSQL and Redis for a test, which may break them |
+//! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
+//! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for
@@ -65,6 +66,8 @@ pub mod history;
 #[cfg(unix)]
 pub mod nemesis;
 mod polled;
+#[cfg(target_os = "linux")]
+pub mod proxy;
 mod runtimes;
 #[cfg(target_os = "linux")]
 pub mod servers;

@@ -1,5 +1,7 @@
 //! A server's directory, and the guard that ends whoever works there.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,7 +30,9 @@ pub(super) struct Home {
 impl Home {
     /// Makes one, which belongs to the user that servers run as.
     pub(super) fn create() -> Self {
-        let directory = tempfile::Builder::new().prefix("distributed-lock-").tempdir();
+        let private = Permissions::from_mode(0o700);
+        let mut directory = tempfile::Builder::new();
+        let directory = directory.prefix("distributed-lock-").permissions(private).tempdir();
         // The guard removes it.
         let path = directory.expect("a temporary directory").keep();
         account::give(&path);

@@ -23,15 +23,19 @@
 mod account;
 mod cache;
 mod certificates;
+mod clock_shift;
 mod daemon;
 mod home;
-mod port;
+mod pgbouncer;
+pub(crate) mod port;
 mod postgres;
 mod postgres_template;
 mod processes;
 mod redis;
-mod soon;
+pub(crate) mod soon;
 
+pub use self::clock_shift::{ClockShift, Toward};
+pub use self::pgbouncer::{Pgbouncer, PoolMode};
 pub use self::postgres::{PASSWORD, PostgresBuilder, PostgresServer};
 pub use self::redis::{RedisBuilder, RedisServer};
 pub use rustix::process::Signal;

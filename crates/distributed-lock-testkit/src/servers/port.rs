@@ -1,7 +1,7 @@
 //! Ports that nobody else uses, now or between a server's death and its restart.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -13,7 +13,7 @@ const PORTS: Range<u16> = 15_000..32_000;
 
 /// A port on the loopback interface, claimed against other test processes until it is dropped.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(crate) struct Port {
     number: u16,
     /// Locked.
     _claim: File,
@@ -21,7 +21,7 @@ pub(super) struct Port {
 
 impl Port {
     /// Claims one that is free.
-    pub(super) fn claim() -> Self {
+    pub(crate) fn claim() -> Self {
         let directory = cache::directory().join("ports");
         fs::create_dir_all(&directory).expect("a directory for claims");
         for _ in PORTS {
@@ -35,13 +35,14 @@ impl Port {
         panic!("no port is free");
     }
 
-    pub(super) fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 
-    /// Whether somebody listens on it.
-    pub(super) fn is_taken(&self) -> bool {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, self.number)).is_err()
+    /// Whether somebody listens on it. (To listen there ourselves would be in the server's way: a
+    /// child that another thread is just starting would do so, too, for a moment longer.)
+    pub(crate) fn is_taken(&self) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.number)).is_ok()
     }
 }
 

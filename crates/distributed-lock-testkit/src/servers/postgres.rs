@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -55,7 +55,7 @@ impl PostgresServer {
         settings.iter().fold(Self::builder(), |b, (name, value)| b.setting(name, value)).start()
     }
 
-    /// For environment variables and TLS.
+    /// For environment variables, TLS and standby servers.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder::default()
     }
@@ -76,7 +76,13 @@ impl PostgresServer {
     /// The same by another port, that of a proxy.
     #[must_use]
     pub fn url_by(&self, port: u16) -> String {
-        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres")
+        url(port)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// The port on 127.0.0.1.
@@ -119,6 +125,11 @@ impl PostgresServer {
         psql(&self.programs, &self.url(), statement)
     }
 
+    /// Where this version's programs are.
+    pub(super) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Kills all its processes; nothing happens if it does not run.
     pub fn kill(&self) {
         self.daemon.kill();
@@ -156,6 +167,11 @@ impl PostgresServer {
     }
 }
 
+/// The URL of what listens on a port and has this superuser.
+pub(super) fn url(port: u16) -> String {
+    format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres")
+}
+
 /// Runs a statement on what a URL leads to.
 pub(super) fn psql(programs: &Path, url: &str, statement: &str) -> Result<String, String> {
     let mut psql = Command::new(programs.join("psql"));
@@ -172,6 +188,7 @@ pub struct PostgresBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(OsString, OsString)>,
     tls: bool,
+    standby: bool,
 }
 
 impl PostgresBuilder {
@@ -201,6 +218,13 @@ impl PostgresBuilder {
         self
     }
 
+    /// As a hot standby, of a primary that is never heard of: it is in recovery, and answers what
+    /// only reads.
+    pub fn standby(mut self) -> Self {
+        self.standby = true;
+        self
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
@@ -210,6 +234,10 @@ impl PostgresBuilder {
         let home = Home::create();
         let programs = postgres_template::programs();
         postgres_template::copy(&programs, home.path());
+        if self.standby {
+            let made = std::fs::File::create(home.path().join("data/standby.signal"));
+            made.expect("the data directory is there");
+        }
         let certificates = self.tls.then(|| Certificates::make(home.path()));
         let mut settings: Vec<_> =
             SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -240,7 +268,7 @@ impl PostgresBuilder {
 
 /// Whether the answer to a start of a session is to ask for the password: before it accepts
 /// sessions, the server answers with an error.
-fn asks_for_a_password(port: u16) -> std::io::Result<bool> {
+pub(super) fn asks_for_a_password(port: u16) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(ANSWERS_WITHIN))?;
     // Length, protocol 3.0, parameters.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -78,6 +78,12 @@ impl RedisServer {
     #[must_use]
     pub fn ca_path(&self) -> Option<&Path> {
         self.tls.as_ref().map(|(_, certificates)| certificates.authority())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// The port on 127.0.0.1.
