@@ -76,10 +76,6 @@ impl Sessions {
         })
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
-    }
-
     pub(crate) fn options(&self) -> SessionOptions {
         self.options
     }
