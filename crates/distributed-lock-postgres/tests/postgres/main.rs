@@ -4,3 +4,4 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod pooler;
