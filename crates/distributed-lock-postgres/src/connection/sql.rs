@@ -24,7 +24,7 @@ pub(crate) enum Span {
 
 /// What is done with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Try,
     Block,
     Unlock,
@@ -53,7 +53,7 @@ pub(super) fn statement(call: Call, form: Form, key: PostgresAdvisoryLockKey) ->
 }
 
 /// The same with the key written out.
-pub(super) fn literal(call: Call, form: Form, span: Span, key: PostgresAdvisoryLockKey) -> String {
+pub(crate) fn literal(call: Call, form: Form, span: Span, key: PostgresAdvisoryLockKey) -> String {
     let key = match key {
         PostgresAdvisoryLockKey::Single(key) => format!("'{key}'::int8"),
         PostgresAdvisoryLockKey::Pair(high, low) => format!("'{high}'::int4, '{low}'::int4"),
