@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Moment};
 use crate::driver::ReportLoss;
+use crate::lease::LeaseEnd;
 use crate::queue::Ticket;
 
 const OPEN: u8 = 0;
@@ -22,6 +23,8 @@ pub(crate) struct Claim<K: Clone + Eq + Hash> {
     fate: AtomicU8,
     /// Nanoseconds of a [`Moment`]; [`Moment::NEVER`] without a lease.
     deadline: AtomicU64,
+    /// The same, for the moment that no extension can pass.
+    limit: AtomicU64,
     reason: OnceLock<String>,
     /// Cancelled by loss only. Made when somebody wants to hear of it.
     signal: OnceLock<CancellationToken>,
@@ -36,6 +39,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         Self {
             fate: AtomicU8::new(OPEN),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+            limit: AtomicU64::new(Moment::NEVER.as_nanos()),
             reason: OnceLock::new(),
             signal: OnceLock::new(),
             public: OnceLock::new(),
@@ -60,8 +64,18 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         public
     }
 
+    /// A lease begins, which ends at `limit` at the latest.
+    pub(crate) fn begin_lease(&self, deadline: Moment, limit: Moment) {
+        self.limit.store(limit.as_nanos(), Ordering::SeqCst);
+        self.set_deadline(deadline.min(limit));
+    }
+
     pub(crate) fn set_deadline(&self, deadline: Moment) {
         self.deadline.store(deadline.as_nanos(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn limit(&self) -> Moment {
+        Moment::from_nanos(self.limit.load(Ordering::SeqCst))
     }
 
     fn deadline(&self) -> Moment {
@@ -72,7 +86,9 @@ impl<K: Clone + Eq + Hash> Claim<K> {
     pub(crate) fn is_lost(&self) -> bool {
         let deadline = self.deadline();
         if deadline != Moment::NEVER && self.clock.now() >= deadline {
-            self.lose("its lease ran out before it was extended");
+            let limited = deadline >= self.limit();
+            let end = if limited { LeaseEnd::LimitReached } else { LeaseEnd::RanOut };
+            self.lose(end.reason());
         }
         self.fate.load(Ordering::SeqCst) == LOST
     }

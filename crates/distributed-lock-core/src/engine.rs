@@ -32,6 +32,10 @@ pub struct Options {
     pub home: Home,
     /// What leases are measured with. Default: the machine's clock.
     pub clock: Arc<dyn Clock>,
+    /// How long a lease may be extended, from its first request. Default: as long as it is held.
+    pub max_hold: Option<Duration>,
+    /// Whether leases are extended at all. Default: they are.
+    pub auto_extend: bool,
 }
 
 impl Default for Options {
@@ -40,6 +44,8 @@ impl Default for Options {
             operation_timeout: Duration::from_secs(2),
             home: Home::CurrentRuntime,
             clock: Arc::new(SystemClock),
+            max_hold: None,
+            auto_extend: true,
         }
     }
 }
@@ -64,6 +70,27 @@ impl Options {
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
+    }
+
+    /// Ends every lease this long after its first request: it is not extended beyond, and its holder
+    /// is told loss then, also while its last lease has time left at the server.
+    #[must_use]
+    pub fn max_hold(mut self, most: Duration) -> Self {
+        self.max_hold = Some(most);
+        self
+    }
+
+    /// Whether leases are extended while they are held; if not, each ends after its first term.
+    #[must_use]
+    pub fn auto_extend(mut self, on: bool) -> Self {
+        self.auto_extend = on;
+        self
+    }
+
+    /// The moment that a hold which began with this lease cannot pass.
+    fn limit_of(&self, first: Lease) -> Moment {
+        let most = self.max_hold.map_or(Moment::NEVER, |most| first.sent().after(most));
+        if self.auto_extend { most } else { most.min(first.deadline()) }
     }
 }
 
@@ -133,7 +160,7 @@ impl<D: Driver> Engine<D> {
     ) -> LockResult<Handle<D>> {
         let hold = Arc::new(hold);
         if let Some(lease) = lease {
-            hold.claim.set_deadline(lease.deadline());
+            hold.claim.begin_lease(lease.deadline(), self.options.limit_of(lease));
         }
         hold.claim.ticket.held();
         let handle = Handle::new(Arc::clone(self), Arc::clone(&hold));

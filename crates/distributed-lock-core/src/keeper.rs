@@ -16,7 +16,7 @@ use crate::driver::{Driver, Extension, Lease};
 use crate::engine::Engine;
 use crate::error::LockResult;
 use crate::hold::Hold;
-use crate::lease::{LeaseCommand, LeaseEnd, LeaseEvent, LeaseMachine};
+use crate::lease::{LeaseCommand, LeaseEvent, LeaseMachine};
 use crate::timeout::bounded;
 
 pub(crate) struct Keeper<D: Driver> {
@@ -57,9 +57,9 @@ impl<D: Driver> Keeper<D> {
         Self { schedule, resident }
     }
 
-    /// Keeps a lease alive from now on.
+    /// Keeps a lease alive from now on, until its hold's limit.
     pub(crate) fn keep(&self, hold: &Arc<Hold<D>>, lease: Lease, cadence: Duration) {
-        let machine = LeaseMachine::granted(lease, cadence);
+        let machine = LeaseMachine::granted(lease, cadence).until(hold.claim.limit());
         let due = lease.sent().after(cadence).min(machine.deadline());
         let mut leases = self.schedule.lock();
         let is_first = leases.due.first().is_none_or(|(first, _)| due < *first);
@@ -187,10 +187,7 @@ impl<D: Driver> Leases<D> {
             LeaseCommand::Lose(end) => {
                 let hold = Arc::clone(&kept.hold);
                 self.forget(id);
-                hold.claim.lose(match end {
-                    LeaseEnd::RanOut => "its lease ran out before it was extended",
-                    LeaseEnd::Refused => "the server refused to extend it",
-                });
+                hold.claim.lose(end.reason());
                 return None;
             }
         };

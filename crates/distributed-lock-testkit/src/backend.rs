@@ -33,6 +33,21 @@ pub trait Loses: Backend {
     fn lose(&self, name: &str, native_key: &str) -> impl Future<Output = ()> + Send;
 }
 
+/// A backend with leases whose holds can be limited, for the cases `with limits`.
+pub trait Limits: Backend {
+    /// As [`connect`](Backend::connect), with a limit to every hold.
+    fn connect_limited(&self, limit: HoldLimit) -> impl Future<Output = Self::Provider> + Send;
+}
+
+/// How long a lock may be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldLimit {
+    /// `max_hold` of this length.
+    MaxHold(Duration),
+    /// `auto_extend(false)`.
+    NoExtension,
+}
+
 /// The same backend, its providers erased.
 #[derive(Debug, Clone, Default)]
 pub struct Erased<B>(
@@ -49,6 +64,12 @@ impl<B: Backend> Backend for Erased<B> {
 
     fn operation_timeout(&self) -> Duration {
         self.0.operation_timeout()
+    }
+}
+
+impl<B: Limits> Limits for Erased<B> {
+    async fn connect_limited(&self, limit: HoldLimit) -> DynLockProvider {
+        DynLockProvider::new(self.0.connect_limited(limit).await)
     }
 }
 

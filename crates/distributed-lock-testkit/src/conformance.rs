@@ -13,6 +13,7 @@
 /// | `semaphore` | semaphores; those of one permit pass the mutex's cases, too |
 /// | `fencing` | fencing tokens |
 /// | `leases` | leases of a few seconds at most |
+/// | `limits` | [`Limits`](crate::Limits), and leases of a few seconds at most |
 /// | `loss` | [`Loses`](crate::Loses), and fencing tokens |
 ///
 /// See the [crate's documentation](crate) for an example.
@@ -136,6 +137,14 @@ macro_rules! conformance {
                 a_lease_is_renewed,
                 a_lease_is_renewed_after_its_runtime_ended,
                 a_lease_is_renewed_while_its_runtime_is_not_driven;
+        );
+    };
+
+    (@group limits, $backend:expr) => {
+        $crate::conformance!(@cases $backend;
+            limits:
+                max_hold_ends_a_hold,
+                without_auto_extend_a_hold_ends_after_its_lease;
         );
     };
 

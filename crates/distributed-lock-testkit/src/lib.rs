@@ -72,4 +72,4 @@ pub mod worker;
 pub use as_mutex::{
     OnePermit, OnePermitProvider, OnePermits, WriteLock, WriteLockProvider, WriteLocks,
 };
-pub use backend::{Backend, Erased, Loses};
+pub use backend::{Backend, Erased, HoldLimit, Limits, Loses};

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use distributed_lock_core::clock::Clock;
 use distributed_lock_core::memory::{MemoryDriver, MemoryStore};
-use distributed_lock_testkit::faults::{Store, exhaustive, leases, requests, unreachable, waiting};
+use distributed_lock_testkit::faults::{
+    Store, exhaustive, leases, limits, requests, unreachable, waiting,
+};
 
 #[test]
 fn every_call_with_every_outcome_lasting() {
@@ -93,6 +95,16 @@ fn a_lease_is_lost_by_the_clock_alone() {
 #[test]
 fn a_late_grant_has_less_of_its_lease() {
     leases::a_late_grant_has_less_of_its_lease(Memory::leased);
+}
+
+#[test]
+fn max_hold_ends_a_lease() {
+    limits::max_hold_ends_a_lease(Memory::leased);
+}
+
+#[test]
+fn without_auto_extend_a_lease_ends_after_its_term() {
+    limits::without_auto_extend_a_lease_ends_after_its_term(Memory::leased);
 }
 
 struct Memory {

@@ -7,6 +7,7 @@ pub mod extremes;
 pub mod fencing;
 pub mod guarding;
 pub mod leases;
+pub mod limits;
 pub mod loss;
 pub mod order;
 pub mod readers_writer;

@@ -33,6 +33,7 @@
 mod driver;
 pub mod exhaustive;
 pub mod leases;
+pub mod limits;
 pub mod requests;
 mod script;
 pub mod unreachable;
