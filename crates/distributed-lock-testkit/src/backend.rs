@@ -19,6 +19,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Called on the runtime that the case uses the provider from, at least at first.
     fn connect(&self) -> impl Future<Output = Self::Provider> + Send;
 
+    /// Two names that the backend takes for one lock, if it has such names.
+    fn spellings(&self) -> Option<[String; 2]> {
+        None
+    }
+
     /// The operation timeout of the providers that [`connect`](Self::connect) returns.
     fn operation_timeout(&self) -> Duration {
         Duration::from_secs(2)
@@ -60,6 +65,10 @@ impl<B: Backend> Backend for Erased<B> {
 
     async fn connect(&self) -> DynLockProvider {
         DynLockProvider::new(self.0.connect().await)
+    }
+
+    fn spellings(&self) -> Option<[String; 2]> {
+        self.0.spellings()
     }
 
     fn operation_timeout(&self) -> Duration {

@@ -86,6 +86,15 @@ macro_rules! conformance {
             guarding:
                 guarded_work_completes_with_its_value,
                 guarded_work_is_stopped_by_loss_only;
+            scoped:
+                work_runs_under_its_lock,
+                without_the_lock_no_work_begins,
+                however_work_ends_its_lock_is_free;
+            composite:
+                opposite_orders_never_deadlock_in_one_process,
+                opposite_orders_never_deadlock_between_processes,
+                one_lock_is_acquired_once,
+                all_or_nothing;
             shutdown:
                 handles_are_told_loss_and_their_locks_freed,
                 waiters_are_cancelled,
@@ -157,6 +166,9 @@ macro_rules! conformance {
                 it_can_be_acquired_again_while_the_lost_handle_is_out,
                 a_local_waiter_goes_on,
                 a_lost_lock_has_no_token;
+            scoped_loss:
+                work_is_ended,
+                the_loss_of_one_of_many_is_told;
         );
     };
 

@@ -1,6 +1,7 @@
 //! The cases, by theme. Each takes a backend, and panics if a promise is broken.
 
 pub mod cancellation;
+pub mod composite;
 pub mod drops;
 pub mod exclusion;
 pub mod extremes;
@@ -12,6 +13,8 @@ pub mod loss;
 pub mod order;
 pub mod readers_writer;
 pub mod release;
+pub mod scoped;
+pub mod scoped_loss;
 pub mod second_runtime;
 pub mod semaphore;
 pub mod shutdown;
