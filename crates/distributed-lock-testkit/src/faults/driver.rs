@@ -92,7 +92,12 @@ impl<D: Driver> Driver for FaultyDriver<D> {
 
     /// A release that is to be spoiled goes the long way.
     fn release_now(&self, grant: &D::Grant) -> Option<LockResult<()>> {
-        if self.script.spoils_next(Call::Release) { None } else { self.driver.release_now(grant) }
+        if self.script.spoils_next(Call::Release) {
+            return None;
+        }
+        let released = self.driver.release_now(grant)?;
+        self.script.next(Call::Release);
+        Some(released)
     }
 
     async fn fencing_token(&self, grant: &D::Grant) -> LockResult<FencingToken> {

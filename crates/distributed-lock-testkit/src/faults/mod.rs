@@ -35,7 +35,9 @@ pub mod exhaustive;
 pub mod leases;
 pub mod limits;
 pub mod requests;
+pub mod scoped;
 mod script;
+pub mod shutdown;
 pub mod unreachable;
 pub mod waiting;
 
