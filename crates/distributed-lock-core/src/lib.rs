@@ -29,6 +29,7 @@
 //! ```
 
 pub mod background;
+pub mod blocking;
 mod candidate;
 mod claim;
 pub mod clock;

@@ -95,6 +95,12 @@ macro_rules! conformance {
                 opposite_orders_never_deadlock_between_processes,
                 one_lock_is_acquired_once,
                 all_or_nothing;
+            blocking:
+                it_works_on_any_thread,
+                a_thread_waits_its_turn,
+                a_dropped_handle_releases,
+                a_shutdown_ends_it,
+                every_kind_of_lock_is_there;
             shutdown:
                 handles_are_told_loss_and_their_locks_freed,
                 waiters_are_cancelled,

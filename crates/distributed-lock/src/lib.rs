@@ -47,6 +47,7 @@
 //! told as early as it can be known, and that may be too late. If a mistake costs money or data, let
 //! the resource compare [fencing tokens](LockHandle::fencing_token).
 
+pub mod blocking;
 mod connect;
 
 pub use connect::connect;
