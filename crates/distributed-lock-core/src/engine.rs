@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::background::{BoxFuture, Home, spawn_to_the_end};
 use crate::candidate::Candidate;
@@ -17,6 +18,7 @@ use crate::error::{LockError, LockResult, NoAnswer};
 use crate::guarantees::HoldEnds;
 use crate::handle::Handle;
 use crate::hold::{Hold, Holds};
+use crate::instruments::{self, Acquiring, Instruments};
 use crate::keeper::Keeper;
 use crate::mode::Mode;
 use crate::queue::{LocalQueue, Patience};
@@ -99,6 +101,7 @@ pub(crate) struct Engine<D: Driver> {
     pub(crate) options: Options,
     pub(crate) closing: CancellationToken,
     pub(crate) holds: Holds<D>,
+    pub(crate) instruments: Arc<Instruments>,
     queue: Arc<LocalQueue<D::Key>>,
     keeper: Keeper<D>,
 }
@@ -107,6 +110,7 @@ impl<D: Driver> Engine<D> {
     pub(crate) fn new(driver: D, options: Options) -> Arc<Self> {
         Arc::new_cyclic(|engine| Self {
             keeper: Keeper::new(options.home, engine.clone()),
+            instruments: Instruments::new(driver.backend(), Arc::clone(&options.clock)),
             driver,
             options,
             closing: CancellationToken::new(),
@@ -127,15 +131,34 @@ impl<D: Driver> Engine<D> {
         mode: Mode,
         deadline: Deadline,
     ) -> LockResult<Option<Handle<D>>> {
+        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
+        let mut acquiring = self.instruments.acquiring(name, mode);
+        let span = acquiring.span.clone();
+        let seek = self.seek(name, key, mode, (patience, deadline), &mut acquiring);
+        let result = seek.instrument(span).await;
+        acquiring.ended(&result, patience == Patience::Tries);
+        result
+    }
+
+    async fn seek(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        key: &D::Key,
+        mode: Mode,
+        (patience, deadline): (Patience, Deadline),
+        acquiring: &mut Acquiring<'_>,
+    ) -> LockResult<Option<Handle<D>>> {
         if self.closing.is_cancelled() {
             return Err(LockError::Cancelled);
         }
-        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
         let ticket = self.queue.join(key.clone(), mode, patience);
-        let claim = Arc::new(Claim::new(ticket, Arc::clone(&self.options.clock)));
+        let claim = Arc::new(Claim::new(name, ticket, &self.instruments));
         let attempt = Attempt::new(key.clone(), mode, LossReporter(Arc::clone(&claim) as _));
-        let mut candidate = Candidate::new(self, name, attempt, claim);
+        let mut candidate = Candidate::new(self, attempt, claim);
         loop {
+            if patience == Patience::Waits && candidate.must_queue() {
+                acquiring.waits();
+            }
             if !candidate.admitted(deadline).await? {
                 return Ok(None);
             }
@@ -146,6 +169,7 @@ impl<D: Driver> Engine<D> {
                 return Ok(None);
             }
             require_runtime()?;
+            acquiring.waits();
             if candidate.waits_at_server() {
                 return candidate.wait(deadline).await;
             }
@@ -162,7 +186,7 @@ impl<D: Driver> Engine<D> {
         if let Some(lease) = lease {
             hold.claim.begin_lease(lease.deadline(), self.options.limit_of(lease));
         }
-        hold.claim.ticket.held();
+        hold.claim.becomes_a_hold();
         let handle = Handle::new(Arc::clone(self), Arc::clone(&hold));
         if !self.holds.insert(&hold) {
             return Err(LockError::Cancelled);
@@ -177,6 +201,13 @@ impl<D: Driver> Engine<D> {
 
     /// Gives a lock back for its holder. Dropped half way, the background finishes it.
     pub(crate) async fn release(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
+        let span = self.instruments.releasing(hold.name(), hold.claim.ticket.mode());
+        let result = self.let_go(hold).instrument(span.clone()).await;
+        instruments::released(&span, &result);
+        result
+    }
+
+    async fn let_go(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
         if let Err(reason) = hold.claim.close() {
             self.give_back(hold);
             return Err(LockError::LockLost(reason));
@@ -233,7 +264,7 @@ impl<D: Driver> Engine<D> {
             Box::pin(async move {
                 let answered = |result: &LockResult<()>| engine.gave_back(&hold, result);
                 let release = || Box::pin(engine.driver.release(&hold.grant)) as BoxFuture<'_, _>;
-                engine.persist("release", &hold.name, release, answered).await;
+                engine.persist("release", hold.name(), release, answered).await;
             })
         });
     }
@@ -241,7 +272,6 @@ impl<D: Driver> Engine<D> {
     /// Gives up an attempt; what it may have left at the backend is undone in the background.
     pub(crate) fn withdraw(
         self: &Arc<Self>,
-        name: &Arc<str>,
         attempt: Attempt<D::Key, D::Place>,
         claim: Arc<Claim<D::Key>>,
     ) {
@@ -253,12 +283,11 @@ impl<D: Driver> Engine<D> {
             return;
         }
         self.holds.withdrawal_begins();
-        let (engine, name) = (Arc::clone(self), Arc::clone(name));
+        let engine = Arc::clone(self);
         let attempt = Arc::new(tokio::sync::Mutex::new(attempt));
         let ended = Arc::new(Mutex::new(false));
         spawn_to_the_end(self.options.home, move || {
-            let (engine, name, claim) =
-                (Arc::clone(&engine), Arc::clone(&name), Arc::clone(&claim));
+            let (engine, claim) = (Arc::clone(&engine), Arc::clone(&claim));
             let (attempt, ended) = (Arc::clone(&attempt), Arc::clone(&ended));
             Box::pin(async move {
                 let answered = |_: &LockResult<()>| {
@@ -274,7 +303,7 @@ impl<D: Driver> Engine<D> {
                         async move { engine.driver.withdraw(&mut *attempt.lock().await).await },
                     ) as BoxFuture<'_, _>
                 };
-                engine.persist("withdrawal", &name, withdraw, answered).await;
+                engine.persist("withdrawal", &claim.name, withdraw, answered).await;
             })
         });
     }

@@ -95,21 +95,19 @@ impl<H: LockHandle> HeldLocks<H> {
     ///
     /// # Cancel safety
     /// What a dropped release has not done is done in the background.
-    pub fn release(mut self) -> impl Future<Output = LockResult<()>> + Send {
-        async move {
-            let mut lost = Ok(());
-            while let Some((name, handle)) = self.held.pop() {
-                match handle.release().await {
-                    Ok(()) => {}
-                    Err(LockError::LockLost(reason)) => {
-                        let named = LockError::LockLost(format!("that of {name:?}: {reason}"));
-                        lost = lost.and(Err(named));
-                    }
-                    Err(error) => return lost.and(Err(error)),
+    pub async fn release(mut self) -> LockResult<()> {
+        let mut lost = Ok(());
+        while let Some((name, handle)) = self.held.pop() {
+            match handle.release().await {
+                Ok(()) => {}
+                Err(LockError::LockLost(reason)) => {
+                    let named = LockError::LockLost(format!("that of {name:?}: {reason}"));
+                    lost = lost.and(Err(named));
                 }
+                Err(error) => return lost.and(Err(error)),
             }
-            lost
         }
+        lost
     }
 
     fn first_lost(&self) -> Option<&str> {

@@ -20,7 +20,7 @@ async fn counted<P: Provider>(provider: P) -> LockResult<u32> {
         assert_eq!(seen.await??, 2);
         Ok(count)
     });
-    task.await.expect("the task")
+    task.await.map_err(LockError::backend)?
 }
 
 #[tokio::test]

@@ -106,6 +106,9 @@ macro_rules! conformance {
                 waiters_are_cancelled,
                 nothing_is_acquired_afterwards,
                 what_is_under_way_is_waited_for;
+            telemetry:
+                acquires_and_holds_are_measured,
+                acquires_and_releases_are_spans;
             extremes:
                 awkward_names_are_distinct_locks,
                 too_long_a_name_is_invalid,
@@ -152,6 +155,8 @@ macro_rules! conformance {
                 a_lease_is_renewed,
                 a_lease_is_renewed_after_its_runtime_ended,
                 a_lease_is_renewed_while_its_runtime_is_not_driven;
+            telemetry_of_leases:
+                renewals_are_counted;
         );
     };
 
@@ -175,6 +180,8 @@ macro_rules! conformance {
             scoped_loss:
                 work_is_ended,
                 the_loss_of_one_of_many_is_told;
+            telemetry_of_loss:
+                a_loss_is_told_once;
         );
     };
 

@@ -45,6 +45,7 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
+//! | [`listening`] | what locks tell: a recorder of metrics and a subscriber of traces |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for
@@ -61,6 +62,7 @@ pub mod chaos;
 mod conformance;
 pub mod faults;
 pub mod history;
+pub mod listening;
 #[cfg(unix)]
 pub mod nemesis;
 mod polled;

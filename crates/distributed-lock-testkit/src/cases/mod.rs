@@ -19,6 +19,9 @@ pub mod scoped_loss;
 pub mod second_runtime;
 pub mod semaphore;
 pub mod shutdown;
+pub mod telemetry;
+pub mod telemetry_of_leases;
+pub mod telemetry_of_loss;
 pub mod waiting;
 
 use distributed_lock_core::traits::{DistributedLock, LockProvider};

@@ -104,6 +104,10 @@ impl<D: Driver> Driver for FaultyDriver<D> {
         self.spoil(Call::FencingToken, self.driver.fencing_token(grant)).await
     }
 
+    fn backend(&self) -> &'static str {
+        self.driver.backend()
+    }
+
     fn guarantees(&self) -> Guarantees {
         self.driver.guarantees()
     }
