@@ -31,8 +31,8 @@ pub(crate) struct Claim<K: Clone + Eq + Hash> {
     signal: OnceLock<CancellationToken>,
     /// What users get: a child of the signal, which they may cancel.
     public: OnceLock<CancellationToken>,
-    /// When it became a hold; [`Moment::NEVER`] before.
-    held_since: AtomicU64,
+    /// Since it is a hold: when that began, if somebody measures it.
+    held_since: OnceLock<Option<Moment>>,
     instruments: Arc<Instruments>,
     pub(crate) ticket: Ticket<K>,
 }
@@ -47,7 +47,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
             reason: OnceLock::new(),
             signal: OnceLock::new(),
             public: OnceLock::new(),
-            held_since: AtomicU64::new(Moment::NEVER.as_nanos()),
+            held_since: OnceLock::new(),
             instruments: Arc::clone(instruments),
             ticket,
         }
@@ -71,7 +71,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
 
     /// It is granted.
     pub(crate) fn becomes_a_hold(&self) {
-        self.held_since.store(self.now().as_nanos(), Ordering::SeqCst);
+        self.held_since.get_or_init(|| self.instruments.hold_begins(self.ticket.mode()));
         self.ticket.held();
     }
 
@@ -151,9 +151,8 @@ impl<K: Clone + Eq + Hash> Claim<K> {
 
     /// Tells those who measure, if it was a hold and not only an attempt.
     fn tell_the_end(&self, loss: Option<&str>) {
-        let since = Moment::from_nanos(self.held_since.load(Ordering::SeqCst));
-        if since != Moment::NEVER {
-            self.instruments.hold_ended(&self.name, self.ticket.mode(), since, loss);
+        if let Some(since) = self.held_since.get() {
+            self.instruments.hold_ended(&self.name, self.ticket.mode(), *since, loss);
         }
     }
 

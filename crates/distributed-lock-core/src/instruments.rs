@@ -1,13 +1,14 @@
 //! How the engine tells what happens: the one place that makes spans and touches metrics.
 //!
 //! Keys of metrics are made once for each provider and mode, so that telling costs no allocation. The
-//! recorder is looked up each time: it may be installed later, and tests have one for each thread.
+//! recorder is looked up each time: it may be installed later, and tests have one for each thread. The
+//! clock is read only for somebody who listens: two readings cost more than everything else here.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use metrics::{Key, Label, Level, Metadata};
+use metrics::{Histogram, IntoF64, Key, Label, Level, Metadata};
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
@@ -78,10 +79,31 @@ impl Instruments {
         tracing::trace_span!(target: TARGET, "extend", backend, locks, outcome = Empty)
     }
 
+    /// A hold begins: now, if somebody measures it.
+    pub(crate) fn hold_begins(&self, mode: Mode) -> Option<Moment> {
+        let now = Cell::new(None);
+        let read = Lazily(|| {
+            now.set(Some(self.clock.now()));
+            0.0
+        });
+        // Recorded not once: whoever listens only has the clock read.
+        histogram(&self.keys(mode).holding, |holding| holding.record_many(read, 0));
+        now.get()
+    }
+
     /// A hold has ended that began then, by loss if there is a reason.
-    pub(crate) fn hold_ended(&self, lock: &str, mode: Mode, since: Moment, loss: Option<&str>) {
+    pub(crate) fn hold_ended(
+        &self,
+        lock: &str,
+        mode: Mode,
+        since: Option<Moment>,
+        loss: Option<&str>,
+    ) {
         let (keys, backend) = (self.keys(mode), self.backend);
-        record(&keys.holding, self.clock.now().since(since));
+        if let Some(since) = since {
+            let held = Lazily(|| self.clock.now().since(since).as_secs_f64());
+            histogram(&keys.holding, |holding| holding.record(held));
+        }
         if let Some(reason) = loss {
             count(&keys.lost, 1);
             let mode = word(mode);
@@ -148,10 +170,17 @@ fn count(key: &Key, events: u64) {
     metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA).increment(events));
 }
 
-fn record(key: &Key, duration: Duration) {
-    metrics::with_recorder(|recorder| {
-        recorder.register_histogram(key, &METADATA).record(duration.as_secs_f64());
-    });
+fn histogram(key: &Key, record: impl FnOnce(Histogram)) {
+    metrics::with_recorder(|recorder| record(recorder.register_histogram(key, &METADATA)));
+}
+
+/// A value that is computed for somebody who listens, and otherwise not at all.
+struct Lazily<F>(F);
+
+impl<F: FnOnce() -> f64> IntoF64 for Lazily<F> {
+    fn into_f64(self) -> f64 {
+        (self.0)()
+    }
 }
 
 /// An acquire under way; told when it is dropped, as cancelled unless it has ended otherwise.
@@ -190,7 +219,8 @@ impl Drop for Acquiring<'_> {
         count(&keys.acquires[index], 1);
         self.span.record("outcome", OUTCOMES[index]);
         if let Some(since) = self.waiting_since {
-            record(&keys.waiting, since.elapsed());
+            let waited = Lazily(|| since.elapsed().as_secs_f64());
+            histogram(&keys.waiting, |waiting| waiting.record(waited));
         }
     }
 }
@@ -228,7 +258,7 @@ impl Rehearsal {
         let acquiring = self.0.acquiring(name, Mode::Exclusive);
         acquiring.span.in_scope(|| {});
         acquiring.ended(&Ok(Some(())), false);
-        let since = self.0.clock.now();
+        let since = self.0.hold_begins(Mode::Exclusive);
         let span = self.0.releasing(name, Mode::Exclusive);
         span.in_scope(|| {});
         self.0.hold_ended(name, Mode::Exclusive, since, None);
