@@ -39,6 +39,13 @@ impl Guarantees {
         self.token_domain = domain;
         self
     }
+
+    /// Says in which order processes that wait are served.
+    #[must_use]
+    pub fn with_order(mut self, order: WaitOrder) -> Self {
+        self.order = order;
+        self
+    }
 }
 
 /// What ends a hold besides its release.

@@ -46,6 +46,8 @@
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
 //! | [`listening`] | what locks tell: a recorder of metrics and a subscriber of traces |
+//! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
+//! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for
@@ -66,7 +68,11 @@ pub mod listening;
 #[cfg(unix)]
 pub mod nemesis;
 mod polled;
+#[cfg(target_os = "linux")]
+pub mod proxy;
 mod runtimes;
+#[cfg(target_os = "linux")]
+pub mod servers;
 mod verdicts;
 #[cfg(unix)]
 pub mod worker;

@@ -36,6 +36,7 @@
 //! | backend | feature | between | a hold ends with |
 //! |---|---|---|---|
 //! | [`FileLockProvider`] | `file` (default) | processes of one machine | its process |
+//! | [`PostgresLockProvider`] | `postgres` (default) | machines | its session with the server |
 //! | [`MemoryLockProvider`] | | tasks of one process | its process |
 //!
 //! Every provider says what it can and cannot promise: [`Provider::guarantees`].
@@ -72,4 +73,11 @@ pub use distributed_lock_file::{
     FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore, FileLockHandle,
     FileLockProvider, FileLockProviderBuilder, FileReadLockHandle, FileSemaphoreHandle,
     FileWriteLockHandle, name,
+};
+#[cfg(feature = "postgres")]
+pub use distributed_lock_postgres::{
+    PostgresAdvisoryLockKey, PostgresDistributedLock, PostgresDistributedReaderWriterLock,
+    PostgresDistributedSemaphore, PostgresLockHandle, PostgresLockProvider,
+    PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
+    PostgresWriteLockHandle, connection, key,
 };

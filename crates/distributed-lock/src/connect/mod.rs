@@ -1,6 +1,8 @@
 //! A provider from a URL.
 
 mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_core::error::{LockError, LockResult};
@@ -14,6 +16,7 @@ use self::options::UrlOptions;
 /// | URL | provider | options |
 /// |---|---|---|
 /// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
+/// | `postgres://…`, `postgresql://…` | advisory locks of that database (feature `postgres`) | those of its builder, beside those of PostgreSQL's own URLs |
 /// | `memory://NAME` | locks inside this process, shared by name | `lease`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example
@@ -39,10 +42,13 @@ use self::options::UrlOptions;
 /// # Cancel safety
 /// Dropping the future leaves nothing behind.
 pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
+    if let Some("postgres" | "postgresql") = url.split_once(':').map(|(scheme, _)| scheme) {
+        return postgres(url).await;
+    }
     let url = Url::parse(url).map_err(|error| {
         LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
     })?;
-    let mut options = UrlOptions::of(&url)?;
+    let mut options = UrlOptions::of(url.query().unwrap_or_default())?;
     match url.scheme() {
         "file" => file(&url, options),
         "memory" => {
@@ -60,7 +66,8 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
             Ok(DynLockProvider::new(builder.build()))
         }
         unknown => Err(LockError::Config(format!(
-            "unknown scheme {unknown:?}; known are file:///directory and memory://NAME"
+            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database and \
+             memory://NAME"
         ))),
     }
 }
@@ -68,6 +75,16 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
 /// What follows `memory://`: a name may look like a host, a path or both.
 fn name(url: &Url) -> String {
     format!("{}{}", url.host_str().unwrap_or_default(), url.path())
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str) -> LockResult<DynLockProvider> {
+    postgres::connect(url).await
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(_url: &str) -> LockResult<DynLockProvider> {
+    Err(LockError::Config("postgres:// needs the feature `postgres` of distributed-lock".into()))
 }
 
 #[cfg(feature = "file")]

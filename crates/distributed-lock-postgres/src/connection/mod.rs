@@ -1,0 +1,30 @@
+//! Sessions with the server.
+//!
+//! A session *holds* or *waits*. One that holds carries any number of locks, each key once, and runs
+//! only statements that cannot block; so ten thousand locks that were free need two connections. One
+//! that waits holds nothing and runs one statement that blocks; what it wins stays on it, and it
+//! holds from then on. If a session did both, the server would see deadlocks among tasks that have
+//! nothing to do with each other, or miss real ones.
+//!
+//! Sessions are opened when they are needed, are never an application's, and are closed when nobody
+//! has needed them for half a second, except for the last.
+
+mod endpoint;
+mod failure;
+mod link;
+mod parameters;
+mod pooler;
+mod server;
+mod session;
+mod sessions;
+mod sql;
+mod stream;
+mod target;
+mod tls;
+
+pub use failure::{NoEncryption, NotConnected, WrongAttributes};
+pub(crate) use server::check_server;
+pub(crate) use session::{Registration, Session, SessionOptions, column};
+pub(crate) use sessions::{Limits, Seat, Sessions, WaitingSeat};
+pub(crate) use sql::{Form, Span};
+pub(crate) use target::Target;

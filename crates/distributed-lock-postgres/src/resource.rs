@@ -1,0 +1,274 @@
+//! What this process knows about one resource: requests take turns, readers share one lock at the
+//! server, and a session is never asked for a permit that it has.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use distributed_lock_core::error::{LockError, LockResult};
+use tokio::time::Instant;
+
+use crate::connection::{Form, Session, Sessions};
+use crate::driver::PostgresKey;
+use crate::held::Held;
+use crate::key::{self, PostgresAdvisoryLockKey};
+
+/// How long readers may join a shared lock without asking whether a writer waits.
+const FRESH_FOR: Duration = Duration::from_millis(100);
+
+/// The resources of a provider that are shared or permitted.
+#[derive(Debug, Default)]
+pub(crate) struct Resources(Mutex<HashMap<PostgresKey, Weak<Resource>>>);
+
+impl Resources {
+    pub(crate) fn of(&self, key: &PostgresKey) -> Arc<Resource> {
+        let mut resources = lock(&self.0);
+        if let Some(resource) = resources.get(key).and_then(Weak::upgrade) {
+            return resource;
+        }
+        // Now and then, so that names that are never used again leave nothing.
+        if resources.len() == resources.capacity() {
+            resources.retain(|_, resource| resource.strong_count() > 0);
+        }
+        let resource = Arc::new(Resource::default());
+        resources.insert(key.clone(), Arc::downgrade(&resource));
+        resource
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Resource {
+    /// One request at a time: the answers of two in one session could not be told apart.
+    turn: tokio::sync::Mutex<()>,
+    shared: Mutex<Option<Arc<SharedLock>>>,
+    permits: Mutex<Permits>,
+}
+
+/// One lock at the server that all readers of this process hold together.
+#[derive(Debug)]
+struct SharedLock {
+    held: Held,
+    state: Mutex<Sharing>,
+}
+
+#[derive(Debug)]
+struct Sharing {
+    readers: usize,
+    fresh_until: Instant,
+}
+
+/// What a semaphore's slots are called, and which of them this process holds.
+#[derive(Debug, Default)]
+struct Permits {
+    slots: Vec<i64>,
+    held: HashSet<i64>,
+}
+
+impl Resource {
+    /// A shared lock without waiting: an own reader's, if no writer waits for it, or a new one.
+    pub(crate) async fn try_read(
+        self: &Arc<Self>,
+        sessions: &Arc<Sessions>,
+        key: PostgresAdvisoryLockKey,
+    ) -> LockResult<Option<Reader>> {
+        let _turn = self.turn.lock().await;
+        if let Some(shared) = self.shared()
+            && shared.held.session().is_alive()
+        {
+            if !shared.is_fresh() {
+                // The session that has it would pass writers that wait; another does not.
+                let other = sessions.beside(Some(shared.held.session())).await?;
+                if !other.probe(key, Form::Shared).await? {
+                    return Ok(None);
+                }
+                shared.refresh();
+            }
+            if let Some(reader) = self.join(shared) {
+                return Ok(Some(reader));
+            }
+        }
+        let seat = sessions.seat().await?;
+        if !seat.session().try_lock(key, Form::Shared).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.first_reader(Held::new(seat, key, Form::Shared))))
+    }
+
+    /// The first reader of a lock that was just granted.
+    pub(crate) fn first_reader(self: &Arc<Self>, held: Held) -> Reader {
+        let state = Sharing { readers: 1, fresh_until: Instant::now() + FRESH_FOR };
+        let shared = Arc::new(SharedLock { held, state: Mutex::new(state) });
+        *lock(&self.shared) = Some(Arc::clone(&shared));
+        Reader { resource: Arc::clone(self), shared, has_left: Mutex::new(false) }
+    }
+
+    fn shared(&self) -> Option<Arc<SharedLock>> {
+        lock(&self.shared).clone()
+    }
+
+    /// One more reader, unless the last has left meanwhile.
+    fn join(self: &Arc<Self>, shared: Arc<SharedLock>) -> Option<Reader> {
+        let mut state = lock(&shared.state);
+        if state.readers == 0 {
+            return None;
+        }
+        state.readers += 1;
+        drop(state);
+        Some(Reader { resource: Arc::clone(self), shared, has_left: Mutex::new(false) })
+    }
+
+    /// A permit without waiting, whichever is free.
+    pub(crate) async fn try_permit(
+        self: &Arc<Self>,
+        sessions: &Arc<Sessions>,
+        (name, queue): (&str, i64),
+        max: u32,
+    ) -> LockResult<Option<Permit>> {
+        let _turn = self.turn.lock().await;
+        let candidates = self.candidates(name, max);
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        let seat = sessions.seat().await?;
+        let Some(slot) = seat.session().scan(&candidates).await? else { return Ok(None) };
+        let held = Held::new(seat, PostgresAdvisoryLockKey::Single(slot), Form::Exclusive);
+        Ok(Some(self.permit(held, slot, queue)))
+    }
+
+    /// The permit of a slot that was just locked.
+    pub(crate) fn permit(self: &Arc<Self>, held: Held, slot: i64, queue: i64) -> Permit {
+        lock(&self.permits).held.insert(slot);
+        let is_listed = AtomicBool::new(true);
+        Permit { held, resource: Arc::clone(self), slot, queue, is_listed }
+    }
+
+    /// One of the slots, at random.
+    pub(crate) fn any_slot(&self, name: &str, max: u32) -> i64 {
+        key::slot(name, random_below(max))
+    }
+
+    /// The slots that this process does not hold, from a random one on, so that processes do not
+    /// meet at the first.
+    fn candidates(&self, name: &str, max: u32) -> Vec<i64> {
+        let mut permits = lock(&self.permits);
+        let known = u32::try_from(permits.slots.len()).unwrap_or(u32::MAX);
+        permits.slots.extend((known..max).map(|slot| key::slot(name, slot)));
+        let slots = &permits.slots[..usize::try_from(max).unwrap_or(usize::MAX)];
+        let start = usize::try_from(random_below(max)).unwrap_or(0);
+        let (later, first) = slots.split_at(start);
+        let free = |slot: &&i64| !permits.held.contains(slot);
+        first.iter().chain(later).filter(free).copied().collect()
+    }
+}
+
+impl SharedLock {
+    /// Whether writers had their chance a moment ago.
+    fn is_fresh(&self) -> bool {
+        Instant::now() < lock(&self.state).fresh_until
+    }
+
+    fn refresh(&self) {
+        lock(&self.state).fresh_until = Instant::now() + FRESH_FOR;
+    }
+}
+
+/// A reader; the last to leave unlocks.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    resource: Arc<Resource>,
+    shared: Arc<SharedLock>,
+    has_left: Mutex<bool>,
+}
+
+impl Reader {
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        self.shared.held.session()
+    }
+
+    /// Leaves. Called again after it was dropped half way, it waits for the unlock, if it was the
+    /// last.
+    pub(crate) async fn release(&self) -> LockResult<()> {
+        self.session().check_held()?;
+        self.leave();
+        if lock(&self.shared.state).readers == 0 {
+            self.shared.held.release().await
+        } else {
+            Ok(())
+        }
+    }
+
+    fn leave(&self) {
+        if std::mem::replace(&mut *lock(&self.has_left), true) {
+            return;
+        }
+        let mut current = lock(&self.resource.shared);
+        let mut state = lock(&self.shared.state);
+        state.readers -= 1;
+        let is_current = |shared: &Arc<SharedLock>| Arc::ptr_eq(shared, &self.shared);
+        if state.readers == 0 && current.as_ref().is_some_and(is_current) {
+            *current = None;
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A permit of a semaphore.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    held: Held,
+    resource: Arc<Resource>,
+    slot: i64,
+    queue: i64,
+    /// Its slot is left out of scans.
+    is_listed: AtomicBool,
+}
+
+impl Permit {
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        self.held.session()
+    }
+
+    pub(crate) async fn release(&self) -> LockResult<()> {
+        let channel = channel(self.queue);
+        let session = self.session();
+        let release = session.release_permit(self.slot, self.queue, &channel);
+        let result = self.held.release_by(release).await;
+        if matches!(result, Ok(()) | Err(LockError::LockLost(_))) {
+            self.unlist();
+        }
+        result
+    }
+
+    fn unlist(&self) {
+        if self.is_listed.swap(false, Ordering::AcqRel) {
+            lock(&self.resource.permits).held.remove(&self.slot);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.unlist();
+    }
+}
+
+fn random_below(limit: u32) -> u32 {
+    let random = RandomState::new().build_hasher().finish();
+    u32::try_from(random % u64::from(limit)).unwrap_or(0)
+}
+
+/// The channel on which the releases of a semaphore's permits are told.
+pub(crate) fn channel(queue: i64) -> String {
+    format!("distributed-lock-{:016x}", queue.cast_unsigned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

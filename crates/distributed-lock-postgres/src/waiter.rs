@@ -1,0 +1,311 @@
+//! Waiting in the server's queue.
+//!
+//! A waiter has a session of its own, which runs one statement that blocks. That statement is a
+//! future of its own, too: it goes on while the engine looks up from a wait, and is cancelled only
+//! by [`Waiter::cancel`].
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use distributed_lock_core::error::{LockError, LockResult};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::connection::{Form, Session, Sessions, Span, WaitingSeat};
+use crate::driver::Locked;
+use crate::error::EndedSession;
+use crate::held::Held;
+use crate::key::PostgresAdvisoryLockKey;
+use crate::resource::{Permit, Resource, channel};
+
+type Waiting = Pin<Box<dyn Future<Output = LockResult<Option<Locked>>> + Send>>;
+
+/// A wait under way.
+pub(crate) struct Waiter {
+    /// Ends with the lock, or without after [`cancel`](Self::cancel); `None` when it has ended. Only
+    /// used by `&mut self`.
+    waiting: Mutex<Option<Waiting>>,
+    about: Arc<About>,
+    sessions: Arc<Sessions>,
+    /// When the session was last seen alive.
+    seen: Instant,
+    /// It was seen not to wait, though no answer has come.
+    is_doubtful: bool,
+    is_cancelled: bool,
+}
+
+/// What the two halves of a waiter tell each other.
+#[derive(Default)]
+struct About {
+    /// The session whose statement blocks, or has blocked.
+    session: OnceLock<Arc<Session>>,
+    /// The statement has ended, and its session waits for permits at the head of the queue.
+    at_head: AtomicBool,
+    /// Look for a permit now.
+    look: Notify,
+    /// It was looked, and there was none.
+    looked: Notify,
+    stop: Notify,
+}
+
+/// What is waited for.
+pub(crate) enum Wanted {
+    Lock(PostgresAdvisoryLockKey, Form, Arc<Resource>),
+    Permit { name: Arc<str>, queue: i64, max: u32, resource: Arc<Resource> },
+}
+
+impl Waiter {
+    pub(crate) fn start(seat: WaitingSeat, sessions: &Arc<Sessions>, wanted: Wanted) -> Self {
+        let about = Arc::new(About::default());
+        if let Some(session) = seat.session() {
+            // A new cell: this is its first value.
+            let _ = about.session.set(Arc::clone(session));
+        }
+        let waiting: Waiting = match wanted {
+            Wanted::Lock(key, form, resource) => Box::pin(lock(seat, key, form, resource)),
+            Wanted::Permit { name, queue, max, resource } => {
+                let permits = Permits {
+                    about: Arc::clone(&about),
+                    sessions: Arc::clone(sessions),
+                    name,
+                    queue,
+                    max,
+                    resource,
+                };
+                Box::pin(permits.wait(seat))
+            }
+        };
+        Self {
+            waiting: Mutex::new(Some(waiting)),
+            about,
+            sessions: Arc::clone(sessions),
+            seen: Instant::now(),
+            is_doubtful: false,
+            is_cancelled: false,
+        }
+    }
+
+    /// Completes with the lock, or without it after it was cancelled or has ended before.
+    pub(crate) async fn granted(&mut self) -> LockResult<Option<Locked>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<LockResult<Option<Locked>>> {
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(under_way) = waiting else { return Poll::Ready(Ok(None)) };
+        let result = ready!(under_way.as_mut().poll(context));
+        *waiting = None;
+        Poll::Ready(result)
+    }
+
+    /// What a wait has without waiting for anything but answers: the lock, if it was granted.
+    pub(crate) async fn look(&mut self) -> LockResult<Option<Locked>> {
+        if self.about.at_head.load(Ordering::Acquire) {
+            let about = Arc::clone(&self.about);
+            let looked = about.looked.notified();
+            about.look.notify_one();
+            return tokio::select! {
+                biased;
+                granted = self.granted() => granted,
+                () = looked => Ok(None),
+            };
+        }
+        let polled = poll_fn(|context| Poll::Ready(self.poll(context))).await;
+        if let Poll::Ready(granted) = polled {
+            return granted;
+        }
+        self.check_session().await?;
+        Ok(None)
+    }
+
+    /// Whether the server still sees the session wait, asked by another once in a keepalive's time:
+    /// on its own it cannot be asked.
+    async fn check_session(&mut self) -> LockResult<()> {
+        let Some(session) = self.about.session.get() else { return Ok(()) };
+        if self.seen.elapsed() < self.sessions.options().keepalive {
+            return Ok(());
+        }
+        let other = self.sessions.beside(Some(session)).await?;
+        match other.sees_waiting(session).await? {
+            Some(true) => self.is_doubtful = false,
+            // It has an answer for us, which may be on its way, or lost.
+            Some(false) if !self.is_doubtful => self.is_doubtful = true,
+            Some(false) => {
+                other.terminate(session).await?;
+                session.close("the answer to its wait was lost");
+            }
+            None => session.close("the server no longer knew it"),
+        }
+        self.seen = Instant::now();
+        Ok(())
+    }
+
+    /// Ends the wait and leaves nothing at the server. May be dropped and called again.
+    pub(crate) async fn cancel(&mut self) -> LockResult<()> {
+        let about = Arc::clone(&self.about);
+        let Some(session) = about.session.get() else { return Ok(()) };
+        if std::mem::replace(&mut self.is_cancelled, true) {
+            // The first attempt was not answered in time.
+            session.close("its wait could not be cancelled");
+        }
+        about.stop.notify_one();
+        let interruption = interrupt(Arc::clone(&self.sessions), Arc::clone(&about));
+        let granted = tokio::select! {
+            biased;
+            granted = self.granted() => granted,
+            () = interruption => self.granted().await,
+        };
+        match granted {
+            Ok(Some(locked)) => locked.release().await,
+            // Nothing is held after an error.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Interrupts the blocked statement, from a session that holds; returns when there is nothing more
+/// to be done.
+async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
+    let Some(session) = about.session.get() else { return };
+    loop {
+        if about.at_head.load(Ordering::Acquire) || !session.is_alive() {
+            return;
+        }
+        let told = match sessions.beside(Some(session)).await {
+            Ok(other) => other.cancel_wait_of(session).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(Some(true)) => return,
+            // The statement has not arrived yet, or its answer is on its way: each look is a round
+            // trip.
+            Ok(Some(false)) => tokio::task::yield_now().await,
+            Ok(None) | Err(_) => return session.close("its wait could not be cancelled"),
+        }
+    }
+}
+
+/// Waits for a lock.
+async fn lock(
+    seat: WaitingSeat,
+    key: PostgresAdvisoryLockKey,
+    form: Form,
+    resource: Arc<Resource>,
+) -> LockResult<Option<Locked>> {
+    let Some(held) = blocked(seat, key, form).await? else { return Ok(None) };
+    Ok(Some(match form {
+        Form::Exclusive => Locked::Exclusive(held),
+        Form::Shared => Locked::Shared(resource.first_reader(held)),
+    }))
+}
+
+/// Runs the statement that blocks.
+async fn blocked(
+    seat: WaitingSeat,
+    key: PostgresAdvisoryLockKey,
+    form: Form,
+) -> LockResult<Option<Held>> {
+    let Some(session) = seat.session().cloned() else { return Ok(None) };
+    match session.lock(key, form).await {
+        Ok(()) => Ok(seat.into_seat().map(|seat| Held::new(seat, key, form))),
+        Err(error) => Err(failed(seat, error)),
+    }
+}
+
+/// The session is idle again if the server has answered that the statement failed; then nothing is
+/// held.
+fn failed(seat: WaitingSeat, error: LockError) -> LockError {
+    if matches!(error, LockError::Backend(_)) {
+        seat.idle();
+    }
+    error
+}
+
+/// Waits for a permit: for the head of the queue first, there for a release.
+struct Permits {
+    about: Arc<About>,
+    sessions: Arc<Sessions>,
+    name: Arc<str>,
+    queue: i64,
+    max: u32,
+    resource: Arc<Resource>,
+}
+
+impl Permits {
+    async fn wait(self, seat: WaitingSeat) -> LockResult<Option<Locked>> {
+        let Some(session) = seat.session().cloned() else { return Ok(None) };
+        let queue = PostgresAdvisoryLockKey::Single(self.queue);
+        if let Err(error) = session.lock(queue, Form::Exclusive).await {
+            return Err(failed(seat, error));
+        }
+        self.about.at_head.store(true, Ordering::Release);
+        let found = self.at_head(&session).await;
+        // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
+        // with it the queue key is free.
+        if self.leave_queue(&session, queue).await.is_ok() {
+            seat.idle();
+        }
+        Ok(found?.map(Locked::Permit))
+    }
+
+    /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
+    async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
+        if session.span() == Span::Session {
+            session.listen(&channel(self.queue), true).await?;
+        }
+        loop {
+            let semaphore = (&*self.name, self.queue);
+            match self.resource.try_permit(&self.sessions, semaphore, self.max).await {
+                // The place is kept while another session is out of reach.
+                Ok(None) | Err(LockError::Connection(_)) => {}
+                found => return found,
+            }
+            self.about.looked.notify_waiters();
+            tokio::select! {
+                biased;
+                () = self.about.stop.notified() => return Ok(None),
+                permit = self.next_release(session) => if permit.is_some() { return Ok(permit) },
+                () = self.about.look.notified() => {}
+                () = session.ended() => return Err(LockError::connection(EndedSession)),
+            }
+        }
+    }
+
+    /// Completes when a permit may be free, or with a permit.
+    async fn next_release(&self, session: &Session) -> Option<Permit> {
+        if session.span() == Span::Session {
+            session.notified().await;
+            return None;
+        }
+        // Notifications do not pass a pooler that changes servers. So one more session waits for one
+        // of the permits; the others are looked for once in a fallback period.
+        let Ok(Some(seat)) = self.sessions.waiting_seat().await else {
+            return std::future::pending().await;
+        };
+        let slot = self.resource.any_slot(&self.name, self.max);
+        let key = PostgresAdvisoryLockKey::Single(slot);
+        match blocked(seat, key, Form::Exclusive).await {
+            Ok(Some(held)) => Some(self.resource.permit(held, slot, self.queue)),
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn leave_queue(
+        &self,
+        session: &Session,
+        queue: PostgresAdvisoryLockKey,
+    ) -> LockResult<()> {
+        let channel = channel(self.queue);
+        let unlisten = async {
+            match session.span() {
+                Span::Session => session.listen(&channel, false).await,
+                Span::Transaction => Ok(()),
+            }
+        };
+        let (unlistened, unlocked) = tokio::join!(unlisten, session.unlock(queue, Form::Exclusive));
+        unlistened.and(unlocked.map(drop))
+    }
+}
