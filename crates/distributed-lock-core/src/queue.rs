@@ -121,7 +121,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Line {
     fn join(&mut self, id: u64, mode: Mode, patience: Patience) -> Stage {
         self.tickets += 1;
-        if self.queued.is_empty() && self.verdict(id, mode, 0) == Verdict::Admit {
+        if self.queued.is_empty() && self.verdict(id, (mode, patience), 0) == Verdict::Admit {
             self.count_trying(mode);
             return Stage::Trying;
         }
@@ -136,14 +136,16 @@ impl Line {
     }
 
     /// What a ticket may do while `trying_ahead` others are trying: those that come to an empty line
-    /// and do not exclude each other go together, those that queued go one by one.
-    fn verdict(&self, id: u64, mode: Mode, trying_ahead: usize) -> Verdict {
+    /// and do not exclude each other go together, those that queued go one by one. So do those that
+    /// wait for permits: a release between the answers of two would serve the later one first.
+    fn verdict(&self, id: u64, (mode, patience): (Mode, Patience), trying_ahead: usize) -> Verdict {
         if self.waiting {
             return Verdict::Behind;
         }
         let (held, trying) = match mode {
             Mode::Exclusive => (self.held, self.trying),
             Mode::Shared => (self.held_exclusive, self.trying_exclusive),
+            Mode::Permit { .. } if patience == Patience::Waits => (0, self.trying),
             Mode::Permit { .. } => (0, 0),
         };
         if held > 0 {
@@ -162,7 +164,7 @@ impl Line {
     fn advance(&mut self) {
         while let Some((&id, head)) = self.queued.first_key_value() {
             let (mode, patience) = (head.mode, head.patience);
-            match (self.verdict(id, mode, self.trying), patience) {
+            match (self.verdict(id, (mode, patience), self.trying), patience) {
                 (Verdict::Admit, _) => {
                     self.unqueue(id);
                     self.count_trying(mode);
@@ -240,6 +242,10 @@ pub(crate) struct Ticket<K: Clone + Eq + Hash> {
 impl<K: Clone + Eq + Hash> Ticket<K> {
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Completes with `true` once the ticket is admitted, with `false` once it is refused.

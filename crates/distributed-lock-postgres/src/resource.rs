@@ -133,10 +133,20 @@ impl Resource {
         }
         let seat = sessions.seat().await?;
         let Some(slot) = seat.session().scan(&candidates).await? else { return Ok(None) };
-        lock(&self.permits).held.insert(slot);
         let held = Held::new(seat, PostgresAdvisoryLockKey::Single(slot), Form::Exclusive);
+        Ok(Some(self.permit(held, slot, queue)))
+    }
+
+    /// The permit of a slot that was just locked.
+    pub(crate) fn permit(self: &Arc<Self>, held: Held, slot: i64, queue: i64) -> Permit {
+        lock(&self.permits).held.insert(slot);
         let is_listed = AtomicBool::new(true);
-        Ok(Some(Permit { held, resource: Arc::clone(self), slot, queue, is_listed }))
+        Permit { held, resource: Arc::clone(self), slot, queue, is_listed }
+    }
+
+    /// One of the slots, at random.
+    pub(crate) fn any_slot(&self, name: &str, max: u32) -> i64 {
+        key::slot(name, random_below(max))
     }
 
     /// The slots that this process does not hold, from a random one on, so that processes do not
@@ -146,8 +156,7 @@ impl Resource {
         let known = u32::try_from(permits.slots.len()).unwrap_or(u32::MAX);
         permits.slots.extend((known..max).map(|slot| key::slot(name, slot)));
         let slots = &permits.slots[..usize::try_from(max).unwrap_or(usize::MAX)];
-        let random = RandomState::new().build_hasher().finish();
-        let start = usize::try_from(random % u64::from(max)).unwrap_or(0);
+        let start = usize::try_from(random_below(max)).unwrap_or(0);
         let (later, first) = slots.split_at(start);
         let free = |slot: &&i64| !permits.held.contains(slot);
         first.iter().chain(later).filter(free).copied().collect()
@@ -248,6 +257,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.unlist();
     }
+}
+
+fn random_below(limit: u32) -> u32 {
+    let random = RandomState::new().build_hasher().finish();
+    u32::try_from(random % u64::from(limit)).unwrap_or(0)
 }
 
 /// The channel on which the releases of a semaphore's permits are told.

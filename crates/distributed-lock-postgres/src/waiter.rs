@@ -179,10 +179,9 @@ async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
             Err(error) => Err(error),
         };
         match told {
-            Ok(Some(true)) => return,
-            // The statement has not arrived yet, or its answer is on its way: each look is a round
-            // trip.
-            Ok(Some(false)) => tokio::task::yield_now().await,
+            // Told, or it does not wait: the statement has not arrived yet, or its answer is on its
+            // way. Each look is a round trip.
+            Ok(Some(_)) => tokio::task::yield_now().await,
             Ok(None) | Err(_) => return session.close("its wait could not be cancelled"),
         }
     }
@@ -202,7 +201,7 @@ async fn lock(
     }))
 }
 
-/// Runs the statement that blocks. The session is idle again if it fails and is in order.
+/// Runs the statement that blocks.
 async fn blocked(
     seat: WaitingSeat,
     key: PostgresAdvisoryLockKey,
@@ -211,18 +210,17 @@ async fn blocked(
     let Some(session) = seat.session().cloned() else { return Ok(None) };
     match session.lock(key, form).await {
         Ok(()) => Ok(seat.into_seat().map(|seat| Held::new(seat, key, form))),
-        Err(error) => {
-            if session.is_alive() && error_leaves_order(&error) {
-                seat.idle();
-            }
-            Err(error)
-        }
+        Err(error) => Err(failed(seat, error)),
     }
 }
 
-/// The server has answered that the statement failed, and that nothing is held.
-fn error_leaves_order(error: &LockError) -> bool {
-    matches!(error, LockError::Backend(_))
+/// The session is idle again if the server has answered that the statement failed; then nothing is
+/// held.
+fn failed(seat: WaitingSeat, error: LockError) -> LockError {
+    if matches!(error, LockError::Backend(_)) {
+        seat.idle();
+    }
+    error
 }
 
 /// Waits for a permit: for the head of the queue first, there for a release.
@@ -240,10 +238,7 @@ impl Permits {
         let Some(session) = seat.session().cloned() else { return Ok(None) };
         let queue = PostgresAdvisoryLockKey::Single(self.queue);
         if let Err(error) = session.lock(queue, Form::Exclusive).await {
-            if session.is_alive() && error_leaves_order(&error) {
-                seat.idle();
-            }
-            return Err(error);
+            return Err(failed(seat, error));
         }
         self.about.at_head.store(true, Ordering::Release);
         let found = self.at_head(&session).await;
@@ -255,10 +250,9 @@ impl Permits {
         Ok(found?.map(Locked::Permit))
     }
 
+    /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
     async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
-        // Through a pooler that changes servers there are no notifications.
-        let listens = session.span() == Span::Session;
-        if listens {
+        if session.span() == Span::Session {
             session.listen(&channel(self.queue), true).await?;
         }
         loop {
@@ -272,10 +266,29 @@ impl Permits {
             tokio::select! {
                 biased;
                 () = self.about.stop.notified() => return Ok(None),
-                () = session.notified(), if listens => {}
+                permit = self.next_release(session) => if permit.is_some() { return Ok(permit) },
                 () = self.about.look.notified() => {}
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }
+        }
+    }
+
+    /// Completes when a permit may be free, or with a permit.
+    async fn next_release(&self, session: &Session) -> Option<Permit> {
+        if session.span() == Span::Session {
+            session.notified().await;
+            return None;
+        }
+        // Notifications do not pass a pooler that changes servers. So one more session waits for one
+        // of the permits; the others are looked for once in a fallback period.
+        let Ok(Some(seat)) = self.sessions.waiting_seat().await else {
+            return std::future::pending().await;
+        };
+        let slot = self.resource.any_slot(&self.name, self.max);
+        let key = PostgresAdvisoryLockKey::Single(slot);
+        match blocked(seat, key, Form::Exclusive).await {
+            Ok(Some(held)) => Some(self.resource.permit(held, slot, self.queue)),
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 

@@ -44,7 +44,7 @@ pub struct RedisLockProviderBuilder {
 #[derive(Clone)]
 enum Server {
     Url(String),
-    Client(redis::Client),
+    Client(Box<redis::Client>),
 }
 
 impl RedisLockProviderBuilder {
@@ -59,7 +59,7 @@ impl RedisLockProviderBuilder {
     /// Adds the server of an existing client, for what a URL cannot say. The provider makes its own
     /// connection with it, in the protocol that [`protocol`](Self::protocol) says.
     pub fn client(mut self, client: redis::Client) -> Self {
-        self.servers.push(Server::Client(client));
+        self.servers.push(Server::Client(Box::new(client)));
         self
     }
 
@@ -82,6 +82,19 @@ impl RedisLockProviderBuilder {
     /// Default: a tenth of the expiry.
     pub fn min_validity(mut self, validity: Duration) -> Self {
         self.wishes.min_validity = Some(validity);
+        self
+    }
+
+    /// Sets how long a lock is extended at most, from its grant on: then it is lost. Default: as long as
+    /// it is held.
+    pub fn max_hold(mut self, most: Duration) -> Self {
+        self.engine = self.engine.max_hold(most);
+        self
+    }
+
+    /// Whether held locks are extended. Without, each is lost when its lease ends. Default: they are.
+    pub fn auto_extend(mut self, on: bool) -> Self {
+        self.engine = self.engine.auto_extend(on);
         self
     }
 
@@ -159,13 +172,17 @@ impl RedisLockProviderBuilder {
     fn server(&self) -> LockResult<redis::Client> {
         match self.servers.as_slice() {
             [] => Err(LockError::Config("no server: add_server names one".into())),
-            [Server::Client(client)] => Ok(client.clone()),
+            [Server::Client(client)] => Ok(client.as_ref().clone()),
             [Server::Url(url)] => open(url),
             _ => Err(LockError::Unsupported("more than one Redis server".into())),
         }
     }
 
-    async fn connect(self, client: redis::Client, options: RedisOptions) -> LockResult<RedisDriver> {
+    async fn connect(
+        self,
+        client: redis::Client,
+        options: RedisOptions,
+    ) -> LockResult<RedisDriver> {
         let channel = format!("distributed-lock/1:process:{}", AttemptToken::random()?);
         let mut refused = None;
         for version in self.protocol.versions() {

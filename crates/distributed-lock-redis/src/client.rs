@@ -126,7 +126,8 @@ impl Client {
         let made = match library {
             Some(library) if !here => {
                 let this = Arc::clone(self);
-                let connecting = library.spawn(async move { this.connect(Place::Library, 1).await });
+                let connecting =
+                    library.spawn(async move { this.connect(Place::Library, 1).await });
                 match Spawned(connecting).await {
                     Some(made) => made,
                     None => Err(RedisError::from((ErrorKind::Io, "the library thread has ended"))),

@@ -90,7 +90,11 @@ impl RedisDriver {
     fn lease_from(&self, sent: Moment) -> Lease {
         let lease = Lease::from_request(sent, self.options.expiry);
         let left = lease.deadline().since(self.client.clock.now());
-        if left < self.options.min_validity { Lease::from_request(sent, Duration::ZERO) } else { lease }
+        if left < self.options.min_validity {
+            Lease::from_request(sent, Duration::ZERO)
+        } else {
+            lease
+        }
     }
 
     /// What the server compares before it extends or ends a hold.
@@ -175,8 +179,8 @@ impl Driver for RedisDriver {
             sent_before.fetch_or(grant.release_leaves(), Ordering::Relaxed);
         };
         let released = self.client.run(run, leaves).await?;
-        let is_own_doing = sent_before.load(Ordering::Relaxed)
-            && self.client.clock.now() < grant.deadline();
+        let is_own_doing =
+            sent_before.load(Ordering::Relaxed) && self.client.clock.now() < grant.deadline();
         match released {
             Value::Int(1) => Ok(()),
             // The first request has released it, and its reply was lost.
@@ -240,5 +244,8 @@ fn answer(reply: &Value) -> LockResult<Answer> {
 
 /// The server does not run our scripts as they are.
 fn unexpected() -> LockError {
-    lock_error(RedisError::from((ErrorKind::UnexpectedReturnType, "a reply no script of ours gives")))
+    lock_error(RedisError::from((
+        ErrorKind::UnexpectedReturnType,
+        "a reply no script of ours gives",
+    )))
 }

@@ -10,7 +10,9 @@ pub(crate) fn lock_error(error: RedisError) -> LockError {
 
 /// Nobody can say whether the request took effect.
 fn says_nothing(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_timeout()
         || error.kind() == redis::ErrorKind::Parse
 }
 
@@ -24,9 +26,10 @@ pub(crate) fn wants_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
 }
 
-/// A refusal that a script may meet half way.
+/// A refusal that a script may meet half way: of a command that the user may not use, for which some
+/// versions have no code of its own.
 pub(crate) fn may_be_partial(error: &LockError) -> bool {
     let LockError::Backend(source) = error else { return true };
     let code = source.downcast_ref::<RedisError>().and_then(RedisError::code);
-    code == Some("NOPERM")
+    matches!(code, Some("NOPERM" | "ERR"))
 }

@@ -31,7 +31,8 @@ async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
     }
     if says("role") == Some("slave") {
         findings.push(
-            "this server is a replica: it refuses every lock. Remedy: connect to its primary".into(),
+            "this server is a replica: it refuses every lock. Remedy: connect to its primary"
+                .into(),
         );
     }
     if says("aof_enabled") == Some("0") && saves_nothing(link).await {
@@ -53,7 +54,8 @@ async fn info(link: &Link) -> HashMap<String, String> {
         Ok(Value::VerbatimString { text, .. }) => text,
         _ => return HashMap::new(),
     };
-    let pair = |line: &str| Some((line.split_once(':')?.0.to_owned(), line.split_once(':')?.1.to_owned()));
+    let pair =
+        |line: &str| Some((line.split_once(':')?.0.to_owned(), line.split_once(':')?.1.to_owned()));
     text.lines().filter_map(pair).collect()
 }
 
@@ -74,7 +76,10 @@ async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Op
     let missing = match link.run(run).await {
         Ok(Value::Array(missing)) => missing,
         Err(error) if error.code() == Some("NOPERM") => {
-            return Some(format!("this user may not run scripts ({error}). {}", remedy(key_prefix)));
+            return Some(format!(
+                "this user may not run scripts ({error}). {}",
+                remedy(key_prefix)
+            ));
         }
         _ => return None,
     };
@@ -84,8 +89,7 @@ async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Op
     };
     let missing: Vec<String> = missing.iter().filter_map(name).collect();
     let list = missing.join(", ");
-    (!missing.is_empty())
-        .then(|| format!("this user may not use {list}. {}", remedy(key_prefix)))
+    (!missing.is_empty()).then(|| format!("this user may not use {list}. {}", remedy(key_prefix)))
 }
 
 fn remedy(key_prefix: &str) -> String {

@@ -69,7 +69,8 @@ impl RedisKey {
             true => ("permit-queue", "permit-waiters"),
             false => ("queue", "waiters"),
         };
-        let mut keys = vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
+        let mut keys =
+            vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
         if !self.0.is_semaphore {
             keys.push(self.mutex().to_owned());
         }
@@ -128,14 +129,19 @@ mod tests {
             "distributed-lock/1:{distributed-lock:report}:readers:1c4543a8a283b324c2e888317d95f378"
         );
         let permits = key("distributed-lock:", "report", Mode::Permit { max: 3 }).unwrap();
-        assert!(permits.to_string().starts_with("distributed-lock/1:{distributed-lock:report}:permits:"));
+        assert!(
+            permits
+                .to_string()
+                .starts_with("distributed-lock/1:{distributed-lock:report}:permits:")
+        );
         assert_ne!(lock, permits);
         assert_eq!(lock, key("distributed-lock:", "report", Mode::Shared).unwrap());
     }
 
     #[test]
     fn a_name_cannot_reach_what_is_kept_for_queues() {
-        for (prefix, name) in [("", "distributed-lock/1:{x"), ("distributed-lock/1:", "{x}:queue")] {
+        for (prefix, name) in [("", "distributed-lock/1:{x"), ("distributed-lock/1:", "{x}:queue")]
+        {
             let refused = key(prefix, name, Mode::Shared);
             assert!(matches!(refused, Err(LockError::InvalidName(_))), "{refused:?}");
         }

@@ -129,7 +129,10 @@ mod tests {
             (checked(|wishes| wishes.label = Some("x".repeat(257))), "256 bytes"),
         ];
         for (refusal, reason) in refusals {
-            assert!(matches!(&refusal, Err(LockError::Config(text)) if text.contains(reason)), "{refusal:?}");
+            assert!(
+                matches!(&refusal, Err(LockError::Config(text)) if text.contains(reason)),
+                "{refusal:?}"
+            );
         }
     }
 }

@@ -46,7 +46,8 @@ mod tests {
     fn slots_are_those_of_the_server() {
         // By `CLUSTER KEYSLOT` of Redis 7.0.
         assert_eq!(crc16(b"123456789"), 0x31c3);
-        let slots = [("foo", 12_182), ("{foo}bar", 12_182), ("", 0), ("a}b", 7_866), ("x{}y", 16_116)];
+        let slots =
+            [("foo", 12_182), ("{foo}bar", 12_182), ("", 0), ("a}b", 7_866), ("x{}y", 16_116)];
         for (key, slot) in slots {
             assert_eq!(slot_of(key), slot, "{key:?}");
         }

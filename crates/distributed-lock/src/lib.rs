@@ -36,6 +36,7 @@
 //! | backend | feature | between | a hold ends with |
 //! |---|---|---|---|
 //! | [`FileLockProvider`] | `file` (default) | processes of one machine | its process |
+//! | [`PostgresLockProvider`] | `postgres` (default) | machines | its session with the server |
 //! | [`RedisLockProvider`] | `redis` (default) | machines that reach the server | its lease, unless renewed |
 //! | [`MemoryLockProvider`] | | tasks of one process | its process |
 //!
@@ -48,6 +49,7 @@
 //! told as early as it can be known, and that may be too late. If a mistake costs money or data, let
 //! the resource compare [fencing tokens](LockHandle::fencing_token).
 
+pub mod blocking;
 mod connect;
 
 pub use connect::connect;
@@ -59,11 +61,12 @@ pub use distributed_lock_core::memory::{
 };
 pub use distributed_lock_core::traits::{
     DistributedLock, DistributedReaderWriterLock, DistributedSemaphore, LockHandle, LockProvider,
-    LockProviderExt, Provider, ReaderWriterLockProvider, SemaphoreProvider,
+    LockProviderExt, Provider, ProviderExt, ReaderWriterLockProvider, SemaphoreProvider,
 };
 pub use distributed_lock_core::{
     CancellationToken, DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore,
-    FencingToken, Guarantees, Guarded, HoldEnds, Holder, Mode, TokenDurability, WaitOrder,
+    FencingToken, Guarantees, Guarded, HeldLocks, HoldEnds, Holder, Mode, TokenDurability,
+    WaitOrder,
 };
 pub use distributed_lock_core::{error, prelude, timeout, traits};
 #[cfg(feature = "file")]
@@ -71,6 +74,13 @@ pub use distributed_lock_file::{
     FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore, FileLockHandle,
     FileLockProvider, FileLockProviderBuilder, FileReadLockHandle, FileSemaphoreHandle,
     FileWriteLockHandle, name,
+};
+#[cfg(feature = "postgres")]
+pub use distributed_lock_postgres::{
+    PostgresAdvisoryLockKey, PostgresDistributedLock, PostgresDistributedReaderWriterLock,
+    PostgresDistributedSemaphore, PostgresLockHandle, PostgresLockProvider,
+    PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
+    PostgresWriteLockHandle, connection, key,
 };
 #[cfg(feature = "redis")]
 pub use distributed_lock_redis::{

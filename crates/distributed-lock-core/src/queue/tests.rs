@@ -81,12 +81,21 @@ fn one_that_gives_up_frees_those_behind() {
 #[test]
 fn newcomers_that_do_not_exclude_each_other_try_together_and_wait_in_order() {
     let queue = LocalQueue::new();
-    let (one, other) = (permit(&queue, Patience::Waits), permit(&queue, Patience::Waits));
+    let (one, other) = (shared(&queue, Patience::Waits), shared(&queue, Patience::Waits));
     assert_eq!((one.verdict(), other.verdict()), (Some(true), Some(true)));
     // The later one hears first that it was refused, and does not overtake.
     assert!(!other.wait_at_server());
     assert_eq!(other.verdict(), None);
     assert!(one.wait_at_server());
+    one.held();
+    assert_eq!(other.verdict(), Some(true));
+}
+
+#[test]
+fn those_that_wait_for_permits_ask_in_order() {
+    let queue = LocalQueue::new();
+    let (one, other) = (permit(&queue, Patience::Waits), permit(&queue, Patience::Waits));
+    assert_eq!((one.verdict(), other.verdict()), (Some(true), None));
     one.held();
     assert_eq!(other.verdict(), Some(true));
 }

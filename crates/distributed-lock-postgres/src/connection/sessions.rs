@@ -80,6 +80,10 @@ impl Sessions {
         self.options
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }

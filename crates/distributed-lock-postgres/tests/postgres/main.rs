@@ -4,3 +4,5 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod pooler;
+mod transaction;

@@ -6,7 +6,9 @@ local missing = {}
 
 local function try(...)
   local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err and string.find(reply.err, 'NOPERM') then
+  -- Only the text says it: up to version 7.2 the code is that of any error.
+  local refused = type(reply) == 'table' and reply.err
+  if refused and (string.find(refused, 'NOPERM') or string.find(refused, 'user executing')) then
     missing[#missing + 1] = string.lower((...))
   end
 end

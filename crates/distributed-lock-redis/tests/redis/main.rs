@@ -19,10 +19,10 @@ mod worker;
 
 use std::time::Duration;
 
-use distributed_lock_core::AttemptToken;
 use distributed_lock_core::error::LockResult;
 use distributed_lock_core::prelude::*;
 use distributed_lock_redis::{RedisLockHandle, RedisLockProvider};
+use distributed_lock_testkit::servers::RedisServer;
 use tokio::time::Instant;
 
 const MS: Duration = Duration::from_millis(1);
@@ -37,9 +37,10 @@ async fn leased(url: &str, expiry: Duration) -> RedisLockProvider {
     RedisLockProvider::builder().add_server(url).expiry(expiry).build().await.unwrap()
 }
 
-/// A name that no other test uses.
-fn unique(name: &str) -> String {
-    format!("{name} {}", AttemptToken::random().unwrap())
+/// Tells a server to do something.
+fn order(server: &RedisServer, command: &[&str]) {
+    let reply = server.cli(command);
+    assert!(!reply.starts_with("ERR"), "{command:?}: {reply}");
 }
 
 async fn held(provider: &RedisLockProvider, name: &str) -> RedisLockHandle {
@@ -59,7 +60,11 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
 /// Takes a free lock by waiting at most so long, and gives it back; returns how long it took.
 async fn freed(provider: &RedisLockProvider, name: &str, within: Duration) -> Duration {
     let (handle, took) = timed(provider.acquire_lock(name, Some(within))).await;
-    handle.unwrap_or_else(|error| panic!("not free within {within:?}: {error:?}")).release().await.unwrap();
+    handle
+        .unwrap_or_else(|error| panic!("not free within {within:?}: {error:?}"))
+        .release()
+        .await
+        .unwrap();
     took
 }
 
@@ -71,7 +76,7 @@ async fn told_of_loss(handle: &impl LockHandle, within: Duration) -> Duration {
 }
 
 /// Fails unless every key at the server has an expiry.
-fn assert_every_key_expires(server: &distributed_lock_testkit::servers::RedisServer) {
+fn assert_every_key_expires(server: &RedisServer) {
     for key in server.cli(&["KEYS", "*"]).lines().filter(|key| !key.is_empty()) {
         assert_ne!(server.cli(&["PTTL", key]), "-1", "{key} has no expiry");
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use url::Url;
 
 pub(super) struct UrlOptions {
     given: Vec<(String, String)>,
@@ -12,11 +11,12 @@ pub(super) struct UrlOptions {
 }
 
 impl UrlOptions {
-    pub(super) fn of(url: &Url) -> LockResult<Self> {
+    /// Takes a query apart.
+    pub(super) fn of(query: &str) -> LockResult<Self> {
         let mut given: Vec<(String, String)> = Vec::new();
-        for (name, value) in url.query_pairs() {
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if given.iter().any(|(other, _)| *other == name) {
-                return Err(LockError::Config(format!("option {name:?} is given twice")));
+                return Err(LockError::Config(format!("option {} is given twice", shown(&name))));
             }
             given.push((name.into_owned(), value.into_owned()));
         }
@@ -42,17 +42,39 @@ impl UrlOptions {
         self.parsed(name, "an octal number such as 660", |text| u32::from_str_radix(text, 8).ok())
     }
 
+    #[cfg_attr(
+        not(any(feature = "postgres", test)),
+        expect(dead_code, reason = "only servers have limits")
+    )]
+    pub(super) fn number(&mut self, name: &'static str) -> LockResult<Option<usize>> {
+        self.parsed(name, "a number", |text| text.parse().ok())
+    }
+
     pub(super) fn duration(&mut self, name: &'static str) -> LockResult<Option<Duration>> {
         let wanted = "a duration such as 500ms, 30s or 2m";
         self.parsed(name, wanted, |text| humantime::parse_duration(text).ok())
     }
 
+    /// What nobody asked for, for somebody else.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "only PostgreSQL's URLs have options of others")
+    )]
+    pub(super) fn rest(self) -> LockResult<Vec<(String, String)>> {
+        match self.given.iter().find(|(name, _)| !is_name(name)) {
+            None => Ok(self.given),
+            Some(_) => self.finish().map(|()| Vec::new()),
+        }
+    }
+
     /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> LockResult<()> {
-        match self.given.first() {
+        let unknown = self.given.iter().find(|(name, _)| !is_name(name)).or(self.given.first());
+        match unknown {
             None => Ok(()),
             Some((name, _)) => Err(LockError::Config(format!(
-                "unknown option {name:?}; known here are {}",
+                "unknown option {}; known here are {}",
+                shown(name),
                 self.known.join(", ")
             ))),
         }
@@ -72,12 +94,23 @@ impl UrlOptions {
     }
 }
 
+/// The name of an option for an error. What does not look like a name may be a secret that lost its
+/// place.
+fn shown(name: &str) -> &str {
+    if is_name(name) { name } else { "(not shown: it is not a name)" }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    !text.is_empty() && text.len() <= 40 && text.chars().all(is_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn options(query: &str) -> LockResult<UrlOptions> {
-        UrlOptions::of(&Url::parse(&format!("memory://x?{query}")).unwrap())
+        UrlOptions::of(query)
     }
 
     fn refusal<T>(result: LockResult<T>) -> String {
@@ -90,11 +123,12 @@ mod tests {
 
     #[test]
     fn values_are_parsed_and_percent_decoded() {
-        let mut options = options("label=a%20b&on=true&mode=660&lease=1m%2030s").unwrap();
+        let mut options = options("label=a%20b&on=true&mode=660&lease=1m%2030s&count=7").unwrap();
         assert_eq!(options.text("label").as_deref(), Some("a b"));
         assert_eq!(options.switch("on").unwrap(), Some(true));
         assert_eq!(options.octal("mode").unwrap(), Some(0o660));
         assert_eq!(options.duration("lease").unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(options.number("count").unwrap(), Some(7));
         assert_eq!(options.text("absent"), None);
         options.finish().unwrap();
     }

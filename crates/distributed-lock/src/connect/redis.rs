@@ -53,6 +53,12 @@ pub(super) async fn connect(
     if let Some(validity) = options.duration("min_validity")? {
         builder = builder.min_validity(validity);
     }
+    if let Some(most) = options.duration("max_hold")? {
+        builder = builder.max_hold(most);
+    }
+    if let Some(on) = options.switch("auto_extend")? {
+        builder = builder.auto_extend(on);
+    }
     if let Some(timeout) = options.duration("operation_timeout")? {
         builder = builder.operation_timeout(timeout);
     }
