@@ -1,7 +1,7 @@
 //! Running cargo and other programs, each shown before it runs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What a chore ends with: nothing, or why it failed.
 pub(crate) type Done = Result<(), String>;
@@ -20,6 +20,20 @@ pub(crate) fn cargo(args: &[&str]) -> Done {
 pub(crate) fn cargo_with(args: &[&str], variables: &[(&str, &str)]) -> Done {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     run(Command::new(cargo).args(args).envs(variables.iter().copied()), &args.join(" "))
+}
+
+/// Runs cargo in the workspace and returns what it prints.
+pub(crate) fn output(args: &[&str]) -> Result<String, String> {
+    let (cargo, shown) =
+        (std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), args.join(" "));
+    println!("\n== {shown}");
+    let output =
+        Command::new(cargo).args(args).current_dir(root()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("`{shown}` could not be started: {error}"))?;
+    match output.status.success() {
+        true => String::from_utf8(output.stdout).map_err(|error| error.to_string()),
+        false => Err(format!("`{shown}` failed: {}", output.status)),
+    }
 }
 
 /// Runs a program in the workspace.

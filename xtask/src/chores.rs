@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cargo::{Done, cargo, cargo_with, root};
+use crate::cargo::{Done, cargo, cargo_with, output, root};
 use crate::{servers, tidy};
 
 /// The crate whose features users choose.
@@ -34,6 +34,12 @@ pub(crate) fn bench() -> Done {
     cargo(&["bench", "-p", "distributed-lock-file", "--bench", "file"])?;
     cargo(&["bench", "-p", "distributed-lock-redis", "--bench", "redis"])?;
     cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/peers/Cargo.toml"])
+}
+
+/// Checks the RedLock machines in every variant, some minutes long, and writes down what was found.
+pub(crate) fn model() -> Done {
+    let table = output(&["run", "--release", "--quiet", "-p", "distributed-lock-model"])?;
+    std::fs::write(root().join("docs/redlock-model.md"), table).map_err(|error| error.to_string())
 }
 
 fn meta() -> std::path::PathBuf {

@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`.
+//! The project's chores: `cargo xtask test`, `cargo xtask bench`, `cargo xtask model`,
+//! `cargo xtask tidy`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
 mod cargo;
@@ -14,6 +15,7 @@ cargo xtask CHORE
   test    install what the tests need, then: tidy, format, clippy, tests, doc tests, docs,
           every feature combination, examples
   bench   the benchmarks, release build
+  model   RedLock under the model checker; writes docs/redlock-model.md
   tidy    the repository's own rules: length of files, no ignored tests, no markers left behind
 ";
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let done = match chore.as_deref() {
         Some("test") => chores::test(),
         Some("bench") => chores::bench(),
+        Some("model") => chores::model(),
         Some("tidy") => tidy::check(),
         _ => {
             print!("{HELP}");

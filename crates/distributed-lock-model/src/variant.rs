@@ -1,0 +1,139 @@
+//! What is checked, and how far.
+
+/// The product's machines, or a known mistake around them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// As they are.
+    Right,
+    /// The lease counts from the last answer, and is never too short.
+    NoValidityCheck,
+    /// One server less than a majority decides.
+    QuorumTooSmall,
+    /// What was asked for and not won is left where it is.
+    NoCleanUp,
+    /// A request that arrives after it was undone is not recognized.
+    LateRequestsTaken,
+    /// A server that restarted without its data counts at once.
+    RestartCounted,
+    /// An extension needs a majority of the servers that have granted the lock.
+    MajorityOfAcquired,
+}
+
+impl Variant {
+    /// All, the right one first.
+    pub const ALL: [Self; 7] = [
+        Self::Right,
+        Self::NoValidityCheck,
+        Self::QuorumTooSmall,
+        Self::NoCleanUp,
+        Self::LateRequestsTaken,
+        Self::RestartCounted,
+        Self::MajorityOfAcquired,
+    ];
+
+    /// In words.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Right => "the product",
+            Self::NoValidityCheck => "no validity check",
+            Self::QuorumTooSmall => "quorum too small",
+            Self::NoCleanUp => "no clean-up",
+            Self::LateRequestsTaken => "late requests taken",
+            Self::RestartCounted => "restart without memory counted",
+            Self::MajorityOfAcquired => "majority of the acquired only",
+        }
+    }
+}
+
+/// Where a model begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// All servers are free.
+    Free,
+    /// The first client has just won the lock on the smallest majority; its other requests failed.
+    /// Nobody gives up early.
+    Held,
+}
+
+/// How far a model goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// How many servers there are.
+    pub servers: u8,
+    /// Where it begins.
+    pub start: Start,
+    /// How often each client may begin a round.
+    pub rounds: u8,
+    /// How often the first client may extend what it holds.
+    pub extensions: u8,
+    /// How many replies may be lost; a lost request is one that never arrives.
+    pub losses: u8,
+    /// How many times servers may restart without their data.
+    pub restarts: u8,
+    /// For how long a server keeps a lock, in steps of time.
+    pub expiry: u8,
+    /// When it ends.
+    pub ends: u8,
+}
+
+impl Bounds {
+    /// Three servers, two clients, a round each.
+    #[must_use]
+    pub fn rounds() -> Self {
+        Self {
+            servers: 3,
+            start: Start::Free,
+            rounds: 1,
+            extensions: 0,
+            losses: 0,
+            restarts: 0,
+            expiry: 2,
+            ends: 3,
+        }
+    }
+
+    /// Three servers, two clients: a hold that is extended, a lost reply, a restart.
+    #[must_use]
+    pub fn hold() -> Self {
+        Self { start: Start::Held, extensions: 1, losses: 1, restarts: 1, ..Self::rounds() }
+    }
+
+    /// Five servers, two clients: a hold that is extended.
+    #[must_use]
+    pub fn five() -> Self {
+        Self { servers: 5, losses: 0, restarts: 0, ends: 2, ..Self::hold() }
+    }
+
+    /// As [`rounds`](Self::rounds), with extensions, a lost reply and a restart beside.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { extensions: 1, losses: 1, restarts: 1, ends: 2, ..Self::rounds() }
+    }
+
+    /// The smallest in which a variant shows what it does.
+    #[must_use]
+    pub fn telling(variant: Variant) -> Self {
+        match variant {
+            Variant::RestartCounted => Self::hold(),
+            // Among three servers a majority of two is two.
+            Variant::MajorityOfAcquired => Self::five(),
+            _ => Self::rounds(),
+        }
+    }
+}
+
+impl std::fmt::Display for Bounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { servers, start, rounds, extensions, losses, restarts, expiry, ends } = self;
+        let start = match start {
+            Start::Free => "free",
+            Start::Held => "held",
+        };
+        write!(
+            f,
+            "{servers} servers, {start} at first, {rounds} round(s), {extensions} extension(s), \
+             {losses} lost reply, {restarts} restart, lease {expiry} of {ends} steps"
+        )
+    }
+}
