@@ -1,5 +1,6 @@
 //! Building a Redis lock provider.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributed_lock_core::clock::Clock;
@@ -7,12 +8,15 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::{AttemptToken, DriverProvider, Options};
 use redis::ProtocolVersion;
 
+use crate::any::{RedisDriver, Servers};
 use crate::client::{Client, Patience};
-use crate::driver::RedisDriver;
+use crate::driver::OneServer;
 use crate::failure::lock_error;
 use crate::health;
 use crate::options::{RedisOptions, Wishes};
 use crate::protocol::RedisProtocol;
+use crate::redlock::servers::{Quorum, ServerId};
+use crate::several::{Member, Several};
 use crate::types::RedisLockProvider;
 
 impl RedisLockProvider {
@@ -49,8 +53,8 @@ enum Server {
 
 impl RedisLockProviderBuilder {
     /// Adds a server: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as
-    /// [redis-rs](redis) has them. Exactly one for now; several are
-    /// [`Unsupported`](LockError::Unsupported).
+    /// [redis-rs](redis) has them. With more than one, which must be independent of each other, a lock
+    /// is held by whoever holds it on a majority of them ([`redlock`](crate::redlock)).
     pub fn add_server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(Server::Url(url.into()));
         self
@@ -98,6 +102,14 @@ impl RedisLockProviderBuilder {
         self
     }
 
+    /// Sets for how long a restarted server is not counted when there are several servers: it may have
+    /// forgotten locks. At least the longest expiry of any client of the group; zero counts it at once.
+    /// Default: the expiry.
+    pub fn restart_guard(mut self, guard: Duration) -> Self {
+        self.wishes.restart_guard = Some(guard);
+        self
+    }
+
     /// Sets how long one request may take. Default: 2 s.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.engine = self.engine.operation_timeout(timeout);
@@ -141,8 +153,8 @@ impl RedisLockProviderBuilder {
     ///
     /// # Errors
     /// [`LockError::Config`] for an option or URL that cannot be used; [`LockError::Connection`] if the
-    /// server does not answer within the operation timeout; [`LockError::Backend`] if it refuses the
-    /// login; [`LockError::Unsupported`] for several servers.
+    /// server, or a majority of several, does not answer within the operation timeout;
+    /// [`LockError::Backend`] if it refuses the login.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -159,51 +171,104 @@ impl RedisLockProviderBuilder {
     pub async fn build_driver(self) -> LockResult<RedisDriver> {
         let limit = self.engine.operation_timeout;
         let options = self.wishes.clone().check()?;
-        let client = self.server()?;
+        let mut clients = self.clients()?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(LockError::Config("connecting to Redis needs a tokio runtime".into()));
         }
-        match tokio::time::timeout(limit, self.connect(client, options)).await {
+        let connecting = async {
+            match (clients.pop(), clients.is_empty()) {
+                (None, _) => Err(LockError::Config("no server: add_server names one".into())),
+                (Some(client), true) => {
+                    let client = self.connect(client, &options).await?;
+                    health::report(&client, &options.key_prefix).await;
+                    Ok(RedisDriver(Servers::One(OneServer { client, options })))
+                }
+                (Some(last), false) => {
+                    clients.push(last);
+                    self.connect_all(clients, options).await
+                }
+            }
+        };
+        match tokio::time::timeout(limit, connecting).await {
             Ok(driver) => driver,
             Err(_) => Err(LockError::connection(NoAnswer(limit))),
         }
     }
 
-    fn server(&self) -> LockResult<redis::Client> {
-        match self.servers.as_slice() {
-            [] => Err(LockError::Config("no server: add_server names one".into())),
-            [Server::Client(client)] => Ok(client.as_ref().clone()),
-            [Server::Url(url)] => open(url),
-            _ => Err(LockError::Unsupported("more than one Redis server".into())),
+    fn clients(&self) -> LockResult<Vec<redis::Client>> {
+        if self.servers.len() > usize::from(Quorum::MOST) {
+            return Err(LockError::Config(format!("more than {} servers", Quorum::MOST)));
         }
+        let client = |server: &Server| match server {
+            Server::Client(client) => Ok(client.as_ref().clone()),
+            Server::Url(url) => open(url),
+        };
+        self.servers.iter().map(client).collect()
+    }
+
+    async fn connect_all(
+        &self,
+        clients: Vec<redis::Client>,
+        options: RedisOptions,
+    ) -> LockResult<RedisDriver> {
+        // A server that is away when the provider is built is asked for RESP3 when it comes back,
+        // unless others of the group have refused that.
+        let mut version = self.protocol.versions()[0];
+        let connecting = clients.iter().map(|client| Box::pin(self.connect(client.clone(), &options)));
+        if let Ok((client, _)) = futures_util::future::select_ok(connecting).await {
+            version = client.version();
+        }
+        let channel = channel()?;
+        let mut members = Vec::with_capacity(clients.len());
+        for (number, client) in (0..Quorum::MOST).zip(&clients) {
+            let client = self.client_of(client, version, &channel, &options)?;
+            members.push(Member::new(ServerId(number), client));
+        }
+        let operation_timeout = self.engine.operation_timeout;
+        let clock_and_home = (self.engine.clock.clone(), self.engine.home);
+        let several = Several::new(members, options, operation_timeout, clock_and_home);
+        several.introduce_all().await?;
+        Ok(RedisDriver(Servers::Several(several)))
     }
 
     async fn connect(
-        self,
-        client: redis::Client,
-        options: RedisOptions,
-    ) -> LockResult<RedisDriver> {
-        let channel = format!("distributed-lock/1:process:{}", AttemptToken::random()?);
+        &self,
+        server: redis::Client,
+        options: &RedisOptions,
+    ) -> LockResult<Arc<Client>> {
+        let channel = channel()?;
         let mut refused = None;
         for version in self.protocol.versions() {
-            let patience = Patience {
-                // As the keeper bounds an extension, which is the shortest bound there is.
-                request: self.engine.operation_timeout.min(options.extension_cadence / 2) * 9 / 10,
-                connect: self.engine.operation_timeout,
-            };
-            let (server, clock) = (speaking(&client, *version)?, self.engine.clock.clone());
-            let client = Client::new(server, channel.clone(), self.engine.home, patience, clock);
+            let client = self.client_of(&server, *version, &channel, options)?;
             match client.link().await {
-                Ok(_) => {
-                    health::report(&client, &options.key_prefix).await;
-                    return Ok(RedisDriver { client, options });
-                }
+                Ok(_) => return Ok(client),
                 Err(error @ LockError::Backend(_)) => refused = Some(error),
                 Err(error) => return Err(error),
             }
         }
         Err(refused.unwrap_or_else(|| LockError::Config("no protocol".into())))
     }
+
+    fn client_of(
+        &self,
+        server: &redis::Client,
+        version: ProtocolVersion,
+        channel: &str,
+        options: &RedisOptions,
+    ) -> LockResult<Arc<Client>> {
+        let patience = Patience {
+            // As the keeper bounds an extension, which is the shortest bound there is.
+            request: self.engine.operation_timeout.min(options.extension_cadence / 2) * 9 / 10,
+            connect: self.engine.operation_timeout,
+        };
+        let (server, clock) = (speaking(server, version)?, self.engine.clock.clone());
+        Ok(Client::new(server, channel.to_owned(), self.engine.home, patience, clock))
+    }
+}
+
+/// A channel for the messages to one provider.
+fn channel() -> LockResult<String> {
+    Ok(format!("distributed-lock/1:process:{}", AttemptToken::random()?))
 }
 
 impl std::fmt::Debug for RedisLockProviderBuilder {

@@ -81,6 +81,11 @@ impl Client {
         })
     }
 
+    /// The version of the protocol that it speaks.
+    pub(crate) fn version(&self) -> redis::ProtocolVersion {
+        self.server.get_connection_info().redis_settings().protocol()
+    }
+
     /// Runs a script. `before` is called with the link before each request leaves: a link that turns
     /// out to be closed is replaced, and the request made once more. All scripts bear that.
     pub(crate) async fn run(

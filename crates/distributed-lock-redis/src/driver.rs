@@ -29,7 +29,7 @@ const TOMBSTONE: Duration = Duration::from_secs(60);
 
 /// Locks on one Redis server.
 #[derive(Debug)]
-pub struct RedisDriver {
+pub(crate) struct OneServer {
     pub(crate) client: Arc<Client>,
     pub(crate) options: RedisOptions,
 }
@@ -43,7 +43,7 @@ enum Answer {
     Refused(u64),
 }
 
-impl RedisDriver {
+impl OneServer {
     /// One run of the acquire script, which does what the attempt's place says.
     async fn ask(&self, attempt: &mut RedisAttempt) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
@@ -99,18 +99,11 @@ impl RedisDriver {
 
     /// What the server compares before it extends or ends a hold.
     pub(crate) fn owner(&self, mode: Mode, token: AttemptToken) -> String {
-        let label = self.options.label.as_deref().map(|label| format!(" {label}"));
-        let label = label.unwrap_or_default();
-        match mode {
-            Mode::Exclusive => format!("{token}{label}"),
-            Mode::Shared | Mode::Permit { .. } => {
-                format!("{token} {}{label}", self.options.expiry_ms)
-            }
-        }
+        self.options.owner(mode, token)
     }
 }
 
-impl Driver for RedisDriver {
+impl Driver for OneServer {
     type Key = RedisKey;
     type Place = RedisPlace;
     type Grant = RedisGrant;
@@ -243,7 +236,7 @@ fn answer(reply: &Value) -> LockResult<Answer> {
 }
 
 /// The server does not run our scripts as they are.
-fn unexpected() -> LockError {
+pub(crate) fn unexpected() -> LockError {
     lock_error(RedisError::from((
         ErrorKind::UnexpectedReturnType,
         "a reply no script of ours gives",

@@ -5,7 +5,7 @@ use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
-use crate::driver::{GONE, RedisDriver, code};
+use crate::driver::{GONE, OneServer, code};
 use crate::grant::RedisGrant;
 use crate::script::{EXTEND, Run};
 
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 200;
 /// One outcome for each grant, in order; none for those that were not asked about because the server
 /// had stopped answering.
 pub(crate) async fn all(
-    driver: &RedisDriver,
+    driver: &OneServer,
     grants: &[&RedisGrant],
 ) -> LockResult<Vec<Extension>> {
     let mut outcomes = Vec::with_capacity(grants.len());
@@ -41,7 +41,7 @@ pub(crate) async fn all(
     Ok(outcomes)
 }
 
-async fn at_once(driver: &RedisDriver, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {
+async fn at_once(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {
     let mut keys = Vec::with_capacity(grants.len() * 2);
     let mut owners = Vec::with_capacity(grants.len());
     for grant in grants {

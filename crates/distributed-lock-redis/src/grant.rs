@@ -9,7 +9,7 @@ use crate::key::RedisKey;
 
 /// A held lock.
 #[derive(Debug)]
-pub struct RedisGrant {
+pub(crate) struct RedisGrant {
     pub(crate) key: RedisKey,
     pub(crate) mode: Mode,
     pub(crate) attempt: AttemptToken,

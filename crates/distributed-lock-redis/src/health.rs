@@ -47,7 +47,7 @@ async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
     findings
 }
 
-async fn info(link: &Link) -> HashMap<String, String> {
+pub(crate) async fn info(link: &Link) -> HashMap<String, String> {
     let reply = link.call(&redis::cmd("INFO")).await;
     let text = match reply {
         Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),

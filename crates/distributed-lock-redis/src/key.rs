@@ -77,6 +77,25 @@ impl RedisKey {
         keys
     }
 
+    /// The keys that the scripts over one resource take on each of several servers. A permit has a
+    /// mutex of its own, with this number.
+    pub(crate) fn on_each(&self, slot: Option<u32>) -> Vec<String> {
+        let (queue, waiters) = match self.0.is_semaphore {
+            true => ("quorum-permit-queue", "quorum-permit-waiters"),
+            false => ("quorum-queue", "quorum-waiters"),
+        };
+        let mutex = match slot {
+            Some(slot) => self.slot(slot),
+            None => self.mutex().to_owned(),
+        };
+        vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter(), mutex]
+    }
+
+    /// The mutex of a permit on each of several servers.
+    pub(crate) fn slot(&self, slot: u32) -> String {
+        self.beside(&format!("permit-{slot}"))
+    }
+
     fn beside(&self, kind: &str) -> String {
         [&self.0.before, kind, &self.0.after].concat()
     }

@@ -1,5 +1,6 @@
 //! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock).
 
+mod any;
 mod builder;
 mod client;
 mod driver;
@@ -17,11 +18,12 @@ mod protocol;
 pub mod redlock;
 mod script;
 pub mod semaphore;
+mod several;
 mod slot;
 mod types;
 
+pub use any::RedisDriver;
 pub use builder::RedisLockProviderBuilder;
-pub use driver::RedisDriver;
 pub use protocol::RedisProtocol;
 /// The client library, for [`RedisLockProviderBuilder::client`].
 pub use redis;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
+use distributed_lock_core::{AttemptToken, Mode};
 
 /// What the builder collects.
 #[derive(Debug, Clone)]
@@ -12,6 +13,7 @@ pub(crate) struct Wishes {
     pub(crate) min_validity: Option<Duration>,
     pub(crate) key_prefix: String,
     pub(crate) label: Option<String>,
+    pub(crate) restart_guard: Option<Duration>,
 }
 
 impl Default for Wishes {
@@ -22,6 +24,7 @@ impl Default for Wishes {
             min_validity: None,
             key_prefix: "distributed-lock:".into(),
             label: None,
+            restart_guard: None,
         }
     }
 }
@@ -34,6 +37,8 @@ pub(crate) struct RedisOptions {
     pub(crate) min_validity: Duration,
     pub(crate) key_prefix: String,
     pub(crate) label: Option<String>,
+    /// For how long a restarted server is not counted, if there are several.
+    pub(crate) restart_guard: Duration,
     /// As the scripts take them.
     pub(crate) expiry_ms: String,
     pub(crate) period_ms: String,
@@ -49,7 +54,7 @@ const LONGEST_LABEL: usize = 256;
 
 impl Wishes {
     pub(crate) fn check(self) -> LockResult<RedisOptions> {
-        let Self { expiry, extension_cadence, min_validity, key_prefix, label } = self;
+        let Self { expiry, extension_cadence, min_validity, key_prefix, label, restart_guard } = self;
         if !(SHORTEST_EXPIRY..=LONGEST_EXPIRY).contains(&expiry) {
             return Err(config(format!("expiry {expiry:?}: it must be between 100 ms and a year")));
         }
@@ -77,6 +82,7 @@ impl Wishes {
             min_validity,
             key_prefix,
             label,
+            restart_guard: restart_guard.unwrap_or(expiry),
             expiry_ms: expiry.as_millis().to_string(),
             period_ms: fallback_period(expiry).as_millis().to_string(),
         })
@@ -84,6 +90,16 @@ impl Wishes {
 }
 
 impl RedisOptions {
+    /// What a server compares before it extends or ends a hold.
+    pub(crate) fn owner(&self, mode: Mode, token: AttemptToken) -> String {
+        let label = self.label.as_deref().map(|label| format!(" {label}"));
+        let label = label.unwrap_or_default();
+        match mode {
+            Mode::Exclusive => format!("{token}{label}"),
+            Mode::Shared | Mode::Permit { .. } => format!("{token} {}{label}", self.expiry_ms),
+        }
+    }
+
     pub(crate) fn fallback_period(&self) -> Duration {
         fallback_period(self.expiry)
     }

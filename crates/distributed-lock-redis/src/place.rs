@@ -2,12 +2,15 @@
 
 use crate::link::Link;
 use crate::mailbox::Letterbox;
+use crate::several::QuorumPlace;
 
 /// Which requests were made and not answered, and the place in the queue.
 #[derive(Debug, Default)]
 pub struct RedisPlace {
     unanswered: Unanswered,
     waiting: Option<Waiting>,
+    /// What it has on several servers.
+    pub(crate) on_each: QuorumPlace,
 }
 
 /// Where requests are that may still take effect.

@@ -23,6 +23,11 @@ pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
+pub(crate) static QUORUM_ACQUIRE: Text = script!("resource.lua", "quorum_acquire.lua");
+pub(crate) static QUORUM_UNDO: Text = script!("resource.lua", "quorum_undo.lua");
+pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "quorum_token.lua");
+pub(crate) static INTRODUCE: Text = script!("introduce.lua");
+
 /// One run of a script. It may be repeated: every script can be.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {

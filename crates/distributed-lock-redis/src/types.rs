@@ -1,6 +1,6 @@
 //! The public types.
 
-use crate::driver::RedisDriver;
+use crate::any::RedisDriver;
 
 distributed_lock_core::backend_types! {
     driver RedisDriver;

@@ -106,6 +106,12 @@ impl Round {
         self.tally.undecided()
     }
 
+    /// Who has granted it.
+    #[must_use]
+    pub fn granted(&self) -> ServerSet {
+        self.tally.yes()
+    }
+
     /// Takes one event and says what to do.
     pub fn on(&mut self, now: Moment, event: RoundEvent) -> Vec<RoundCommand> {
         match event {

@@ -13,6 +13,7 @@ mod lost_replies;
 mod processes;
 mod queue;
 mod redis_py;
+mod redlock;
 mod refusals;
 mod resources;
 mod worker;

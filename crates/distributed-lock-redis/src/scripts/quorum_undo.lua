@@ -1,0 +1,26 @@
+-- Takes back one server's vote, and tells whose turn it may be.
+--
+-- ARGV: mode, owner, for how long a request of this round that comes later finds that it was given
+-- up ('0' if none can come), waiter ('' if it stays). Returns 1, or 0 if the owner had no vote.
+local waiter = ARGV[4]
+local had_it = give_back()
+if waiter ~= '' then leave_queue(waiter) end
+if ARGV[3] ~= '0' then
+  redis.call('HSET', waiters, token, int(now + ARGV[3]))
+  keep_waiters(ARGV[3])
+end
+if had_it or waiter ~= '' then
+  for _, id in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
+    local other = live_waiter(id)
+    if not other then
+      leave_queue(id)
+    else
+      local is_writer = other.mode == 'x'
+      if is_writer and #messages > 0 then break end
+      messages[#messages + 1] = { other.channel, id }
+      if other.mode ~= 's' then break end
+    end
+  end
+end
+tell()
+return had_it and 1 or 0

@@ -1,0 +1,200 @@
+//! One of several servers, and how it introduces itself before it is asked for a lock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use distributed_lock_core::error::{LockError, LockResult};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
+
+use super::Several;
+use crate::client::Client;
+use crate::failure::lock_error;
+use crate::health;
+use crate::link::Link;
+use crate::redlock::guard::{Introduction, Standing};
+use crate::redlock::servers::ServerId;
+use crate::script::{INTRODUCE, Run};
+
+/// The key under which a server keeps the run ids of its group.
+const MEMBERS: &str = "distributed-lock/1:{members}";
+
+/// One of several servers.
+pub(crate) struct Member {
+    pub(crate) id: ServerId,
+    pub(crate) client: Arc<Client>,
+    /// The link on which the server has introduced itself, plus one.
+    introduced_on: AtomicU64,
+}
+
+impl Member {
+    pub(crate) fn new(id: ServerId, client: Arc<Client>) -> Self {
+        Self { id, client, introduced_on: AtomicU64::new(0) }
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Member").field(&self.id.0).finish()
+    }
+}
+
+/// Why a server that answers was not asked.
+#[derive(Debug)]
+struct NotCounted(Standing);
+
+impl fmt::Display for NotCounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Standing::SameAs(other) => {
+                write!(f, "the server is the same as number {}", other.0 + 1)
+            }
+            _ => f.write_str("the server was restarted and is not counted yet (restart_guard)"),
+        }
+    }
+}
+
+impl std::error::Error for NotCounted {}
+
+impl Several {
+    /// A link to a server that counts.
+    pub(super) async fn ready(&self, member: &Member) -> LockResult<Arc<Link>> {
+        let link = member.client.link().await?;
+        if member.introduced_on.load(Ordering::Acquire) != link.number + 1 {
+            self.introduce(member, &link).await?;
+        }
+        let standing = self.group().standing(self.now(), member.id);
+        match standing {
+            Standing::Counts => Ok(link),
+            _ => Err(LockError::connection(NotCounted(standing))),
+        }
+    }
+
+    /// Asks all servers who they are, and tells each who the others are.
+    ///
+    /// # Errors
+    /// `Config` if two are the same; what the servers have said if too few did.
+    pub(crate) async fn introduce_all(&self) -> LockResult<()> {
+        let limit = self.operation_timeout * 3 / 4;
+        let mut asked: FuturesUnordered<_> = self.members.iter().map(|member| async move {
+            let link = member.client.link().await?;
+            self.introduce(member, &link).await
+        }).collect();
+        let (mut introduced, mut failure) = (0, None);
+        // The last of them are waited for as long as a request may take, no longer.
+        let patience = tokio::time::sleep(limit);
+        tokio::pin!(patience);
+        let mut is_late = false;
+        while introduced < self.members.len() && !(is_late && introduced >= self.quorum.majority()) {
+            tokio::select! {
+                biased;
+                result = asked.next() => match result {
+                    Some(Ok(())) => introduced += 1,
+                    Some(Err(error)) => failure = Some(error),
+                    None => break,
+                },
+                () = &mut patience, if !is_late => is_late = true,
+            }
+            if introduced >= self.quorum.majority() && !is_late {
+                // A minority that hangs is not waited for longer than a lock's request would be.
+                let soon = tokio::time::Instant::now() + self.timing.patience;
+                if soon < patience.deadline() {
+                    patience.as_mut().reset(soon);
+                }
+            }
+        }
+        drop(asked);
+        if let Some((one, other)) = self.same() {
+            return Err(LockError::Config(format!(
+                "servers {} and {} are the same one: RedLock needs independent servers",
+                one.0 + 1,
+                other.0 + 1
+            )));
+        }
+        if introduced < self.quorum.majority() {
+            return Err(failure.unwrap_or_else(|| self.too_few()));
+        }
+        self.tell_all().await;
+        Ok(())
+    }
+
+    fn same(&self) -> Option<(ServerId, ServerId)> {
+        let group = self.group();
+        self.quorum.all().iter().find_map(|server| match group.standing(self.now(), server) {
+            Standing::SameAs(first) => Some((first, server)),
+            _ => None,
+        })
+    }
+
+    async fn introduce(&self, member: &Member, link: &Link) -> LockResult<()> {
+        let info = health::info(link).await;
+        let Some(run_id) = info.get("run_id").cloned() else {
+            return Err(LockError::backend("INFO does not tell the server's run id"));
+        };
+        let knows = knows(link, &[]).await?;
+        let introduction = Introduction { run_id, knows };
+        let now = self.now();
+        self.group().on_introduction(now, member.id, introduction);
+        let standing = self.group().standing(now, member.id);
+        if let Standing::NewUntil(_) = standing {
+            tracing::warn!(server = member.id.0 + 1, "a restarted server is not counted yet");
+        }
+        member.introduced_on.store(link.number + 1, Ordering::Release);
+        self.tell(member, link).await;
+        Ok(())
+    }
+
+    /// Tells every server what it does not know of the others.
+    async fn tell_all(&self) {
+        let told: FuturesUnordered<_> = self.members.iter().map(|member| async move {
+            if let Ok(link) = self.ready(member).await {
+                self.tell(member, &link).await;
+            }
+        }).collect();
+        let all = told.for_each(|()| std::future::ready(()));
+        // Who was not told now is told when it is connected to again.
+        let _ = tokio::time::timeout(self.timing.patience, all).await;
+    }
+
+    async fn tell(&self, member: &Member, link: &Link) {
+        let now = self.now();
+        let (old, new) = {
+            let group = self.group();
+            (group.to_be_told(now, member.id), group.to_be_noted(now, member.id))
+        };
+        if old.is_empty() && new.is_empty() {
+            return;
+        }
+        let old_words = old.iter().map(|id| format!("+{id}"));
+        let words: Vec<_> = old_words.chain(new.iter().map(|id| format!("-{id}"))).collect();
+        // Vouching is for later clients: this one goes on without.
+        if knows(link, &words).await.is_ok() {
+            self.group().on_told(member.id, &old, Duration::MAX);
+            self.group().on_told(member.id, &new, Duration::ZERO);
+        }
+    }
+}
+
+async fn knows(link: &Link, words: &[String]) -> LockResult<BTreeMap<String, Duration>> {
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let run = Run { text: &INTRODUCE, keys: &[MEMBERS.to_owned()], arguments: &words };
+    let reply = link.run(run).await.map_err(lock_error)?;
+    let Value::Array(parts) = reply else { return Ok(BTreeMap::new()) };
+    let texts: Vec<_> = parts.iter().filter_map(holder_text).collect();
+    let pairs = texts.chunks_exact(2).map(|pair| {
+        let known_for = pair[1].parse().map_or(Duration::MAX, Duration::from_millis);
+        (pair[0].clone(), known_for)
+    });
+    Ok(pairs.collect())
+}
+
+fn holder_text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    }
+}

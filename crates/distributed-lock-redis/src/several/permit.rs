@@ -1,0 +1,91 @@
+//! A permit is one of `max` mutexes. Counting on each server would not do: of three servers with two
+//! permits each, three holders find two that have one left.
+
+use std::sync::Arc;
+
+use distributed_lock_core::error::LockResult;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
+
+use super::acquire::{Outcome, QuorumAttempt, random};
+use super::{Member, Several};
+use crate::failure::lock_error;
+
+/// How many mutexes one request looks at.
+const AT_ONCE: u32 = 512;
+
+impl Several {
+    /// Tries a permit at random, which is free if few are held; then those that are free.
+    pub(super) async fn try_permit(
+        self: &Arc<Self>,
+        attempt: &mut QuorumAttempt,
+        max: u32,
+    ) -> LockResult<Outcome> {
+        let random = random()?;
+        let first = u32::try_from(random % u64::from(max.max(1))).unwrap_or(0);
+        match self.round(attempt, Some(first)).await? {
+            Outcome::Held if max > 1 => {}
+            outcome => return Ok(outcome),
+        }
+        let chunks = max.div_ceil(AT_ONCE);
+        for chunk in 0..chunks {
+            // Beginning where the random one was, so that contenders spread.
+            let from = (first / AT_ONCE + chunk) % chunks * AT_ONCE;
+            let slots: Vec<u32> = (from..max.min(from + AT_ONCE)).collect();
+            let free = self.free(attempt, &slots).await?;
+            if free.is_empty() {
+                continue;
+            }
+            let pick = usize::try_from(random >> 32).unwrap_or(0) % free.len();
+            match self.round(attempt, Some(free[pick])).await? {
+                // Somebody else was faster: another may be free.
+                Outcome::Held => return Ok(Outcome::Split(self.now())),
+                outcome => return Ok(outcome),
+            }
+        }
+        Ok(Outcome::Held)
+    }
+
+    /// Which of these are free on so many servers that they may be won.
+    async fn free(&self, attempt: &QuorumAttempt, slots: &[u32]) -> LockResult<Vec<u32>> {
+        let mut command = redis::cmd("MGET");
+        command.arg(slots.iter().map(|slot| attempt.key.slot(*slot)).collect::<Vec<_>>());
+        let command = &command;
+        let look = |member: &'_ Member| {
+            let link = member.client.clone();
+            async move { link.link().await?.call(command).await.map_err(lock_error) }
+        };
+        let mut asked: FuturesUnordered<_> = self.members.iter().map(look).collect();
+        let mut free = vec![0_usize; slots.len()];
+        let (mut answered, mut failure) = (0, None);
+        let patience = tokio::time::sleep(self.timing.patience);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                biased;
+                reply = asked.next() => match reply {
+                    Some(Ok(Value::Array(values))) => {
+                        answered += 1;
+                        for (count, value) in free.iter_mut().zip(values) {
+                            *count += usize::from(value == Value::Nil);
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => failure = Some(error),
+                    None => break,
+                },
+                () = &mut patience => break,
+            }
+            if answered >= self.quorum.majority() {
+                break;
+            }
+        }
+        if answered < self.quorum.majority() {
+            return Err(failure.unwrap_or_else(|| self.too_few()));
+        }
+        // All who were asked must have it free, or a majority could not be won for certain.
+        let is_free = |(slot, count): (&u32, &usize)| (*count >= answered).then_some(*slot);
+        Ok(slots.iter().zip(&free).filter_map(is_free).collect())
+    }
+}
