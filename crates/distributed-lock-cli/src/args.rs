@@ -36,9 +36,10 @@ pub(crate) struct RunArgs {
     ///
     /// If it is not given, the environment variable DISTRIBUTED_LOCK_URL says it, and otherwise
     /// files in /var/tmp/distributed-lock-UID on this machine. A URL with a password is better kept
-    /// in the environment: others can read command lines.
+    /// in the environment: others can read command lines. Several Redis servers, of which a majority
+    /// decides, are given by as many --url, options on the last.
     #[arg(long)]
-    pub(crate) url: Option<String>,
+    pub(crate) url: Vec<String>,
 
     /// How long to wait for the lock, for example 30s, 500ms, 2m or 1h30m [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]

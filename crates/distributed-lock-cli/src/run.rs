@@ -14,7 +14,7 @@ use crate::supervise::{Ending, supervise};
 
 /// Runs the command under the lock and returns the exit status.
 pub(crate) async fn run(args: &RunArgs) -> Result<u8, Failure> {
-    let url = service::url(args.url.as_deref())?;
+    let url = service::url(&args.url)?;
     let mut signals = Signals::catch()?;
     let provider = signals.interrupting(distributed_lock::connect(&url)).await?;
     let provider =

@@ -8,14 +8,18 @@ use crate::exit::{Failure, UNAVAILABLE, USAGE};
 /// Names the lock service if `--url` does not.
 pub(crate) const URL_VARIABLE: &str = "DISTRIBUTED_LOCK_URL";
 
-/// The URL to connect to: the option's, else the environment's, else the default directory's.
+/// The URL to connect to: the options', else the environment's, else the default directory's.
 ///
 /// URLs are never repeated in messages, since they may hold a password.
-pub(crate) fn url(option: Option<&str>) -> Result<String, Failure> {
-    let url = match (option, from_environment(std::env::var_os(URL_VARIABLE))?) {
-        (Some(url), _) => url.to_owned(),
-        (None, Some(url)) => url,
-        (None, None) => {
+pub(crate) fn url(options: &[String]) -> Result<String, Failure> {
+    if options.len() > 1 && !options.iter().all(|url| is_redis(url)) {
+        let message = "several --url are several Redis servers: redis://, rediss:// or unix://";
+        return Err(Failure::new(USAGE, message));
+    }
+    let url = match (options, from_environment(std::env::var_os(URL_VARIABLE))?) {
+        ([_, ..], _) => options.join(","),
+        ([], Some(url)) => url,
+        ([], None) => {
             let path = default_dir::path();
             default_dir::prepare(&path).map_err(|error| {
                 Failure::new(UNAVAILABLE, "no place for the lock").because(&error)
@@ -39,6 +43,10 @@ fn from_environment(value: Option<OsString>) -> Result<Option<String>, Failure> 
         Ok(url) => Ok(url.filter(|url| !url.is_empty())),
         Err(_) => Err(Failure::new(USAGE, format!("{URL_VARIABLE} is not UTF-8; correct it"))),
     }
+}
+
+fn is_redis(url: &str) -> bool {
+    ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 fn is_memory(url: &str) -> bool {
@@ -68,8 +76,16 @@ mod tests {
     #[test]
     fn memory_is_refused_however_it_is_written() {
         for url in ["memory:", "memory://x", "MEMORY:x"] {
-            assert_eq!(super::url(Some(url)).unwrap_err().tell(), USAGE, "{url}");
+            assert_eq!(super::url(&[url.into()]).unwrap_err().tell(), USAGE, "{url}");
         }
-        assert_eq!(super::url(Some("file:///memory")).unwrap(), "file:///memory");
+        assert_eq!(super::url(&["file:///memory".into()]).unwrap(), "file:///memory");
+    }
+
+    #[test]
+    fn several_are_servers_of_redis() {
+        let urls = ["redis://a".to_owned(), "rediss://b?expiry=1s".to_owned()];
+        assert_eq!(super::url(&urls).unwrap(), "redis://a,rediss://b?expiry=1s");
+        let mixed = ["redis://a".to_owned(), "file:///b".to_owned()];
+        assert_eq!(super::url(&mixed).unwrap_err().tell(), USAGE);
     }
 }

@@ -214,7 +214,8 @@ impl RedisLockProviderBuilder {
         // A server that is away when the provider is built is asked for RESP3 when it comes back,
         // unless others of the group have refused that.
         let mut version = self.protocol.versions()[0];
-        let connecting = clients.iter().map(|client| Box::pin(self.connect(client.clone(), &options)));
+        let connecting =
+            clients.iter().map(|client| Box::pin(self.connect(client.clone(), &options)));
         if let Ok((client, _)) = futures_util::future::select_ok(connecting).await {
             version = client.version();
         }

@@ -15,10 +15,7 @@ const AT_ONCE: usize = 200;
 
 /// One outcome for each grant, in order; none for those that were not asked about because the server
 /// had stopped answering.
-pub(crate) async fn all(
-    driver: &OneServer,
-    grants: &[&RedisGrant],
-) -> LockResult<Vec<Extension>> {
+pub(crate) async fn all(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {
     let mut outcomes = Vec::with_capacity(grants.len());
     for some in grants.chunks(AT_ONCE) {
         match at_once(driver, some).await {

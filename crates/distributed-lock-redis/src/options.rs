@@ -54,7 +54,8 @@ const LONGEST_LABEL: usize = 256;
 
 impl Wishes {
     pub(crate) fn check(self) -> LockResult<RedisOptions> {
-        let Self { expiry, extension_cadence, min_validity, key_prefix, label, restart_guard } = self;
+        let Self { expiry, extension_cadence, min_validity, key_prefix, label, restart_guard } =
+            self;
         if !(SHORTEST_EXPIRY..=LONGEST_EXPIRY).contains(&expiry) {
             return Err(config(format!("expiry {expiry:?}: it must be between 100 ms and a year")));
         }

@@ -86,5 +86,5 @@ pub use distributed_lock_postgres::{
 pub use distributed_lock_redis::{
     RedisDistributedLock, RedisDistributedReaderWriterLock, RedisDistributedSemaphore,
     RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder, RedisProtocol,
-    RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, semaphore,
+    RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, redlock, semaphore,
 };

@@ -147,8 +147,9 @@ impl Several {
         place.rounds.push(ballot.clone());
         let left = self.undo_round(ballot).await;
         place.rounds.pop();
-        // Whoever did not confirm it is asked again, whatever becomes of the attempt.
-        self.undo_in_background(left);
+        // Whoever did not confirm it is asked again, whatever becomes of the attempt; its places in the
+        // queues stay.
+        self.undo_in_background(Ballot { waiter: None, ..left });
         match verdict {
             Verdict::Held => Ok(Outcome::Held),
             Verdict::Split => Ok(Outcome::Split(sent)),

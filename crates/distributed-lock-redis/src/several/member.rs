@@ -80,16 +80,21 @@ impl Several {
     /// `Config` if two are the same; what the servers have said if too few did.
     pub(crate) async fn introduce_all(&self) -> LockResult<()> {
         let limit = self.operation_timeout * 3 / 4;
-        let mut asked: FuturesUnordered<_> = self.members.iter().map(|member| async move {
-            let link = member.client.link().await?;
-            self.introduce(member, &link).await
-        }).collect();
+        let mut asked: FuturesUnordered<_> = self
+            .members
+            .iter()
+            .map(|member| async move {
+                let link = member.client.link().await?;
+                self.introduce(member, &link).await
+            })
+            .collect();
         let (mut introduced, mut failure) = (0, None);
         // The last of them are waited for as long as a request may take, no longer.
         let patience = tokio::time::sleep(limit);
         tokio::pin!(patience);
         let mut is_late = false;
-        while introduced < self.members.len() && !(is_late && introduced >= self.quorum.majority()) {
+        while introduced < self.members.len() && !(is_late && introduced >= self.quorum.majority())
+        {
             tokio::select! {
                 biased;
                 result = asked.next() => match result {
@@ -150,11 +155,15 @@ impl Several {
 
     /// Tells every server what it does not know of the others.
     async fn tell_all(&self) {
-        let told: FuturesUnordered<_> = self.members.iter().map(|member| async move {
-            if let Ok(link) = self.ready(member).await {
-                self.tell(member, &link).await;
-            }
-        }).collect();
+        let told: FuturesUnordered<_> = self
+            .members
+            .iter()
+            .map(|member| async move {
+                if let Ok(link) = self.ready(member).await {
+                    self.tell(member, &link).await;
+                }
+            })
+            .collect();
         let all = told.for_each(|()| std::future::ready(()));
         // Who was not told now is told when it is connected to again.
         let _ = tokio::time::timeout(self.timing.patience, all).await;

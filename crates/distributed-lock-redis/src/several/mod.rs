@@ -15,9 +15,7 @@ use std::time::Duration;
 use distributed_lock_core::background::Home;
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
-use distributed_lock_core::{
-    Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability,
-};
+use distributed_lock_core::{Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability};
 
 use crate::holder;
 use crate::key::RedisKey;
@@ -56,8 +54,7 @@ impl Several {
         let group = Mutex::new(Group::new(quorum, options.restart_guard));
         let patience = patience(options.expiry, operation_timeout);
         let timing = Timing::new(options.expiry, options.min_validity, patience);
-        let this =
-            Self { members, group, quorum, timing, options, operation_timeout, clock, home };
+        let this = Self { members, group, quorum, timing, options, operation_timeout, clock, home };
         Arc::new(this)
     }
 
@@ -107,5 +104,5 @@ impl std::fmt::Debug for Several {
 /// How long one server may take: a small share of the lease, and of the time for the whole.
 fn patience(expiry: Duration, operation_timeout: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(50);
-    (expiry / 20).max(SHORTEST).min(expiry / 4).min(operation_timeout / 3)
+    (expiry / 8).max(SHORTEST).min(expiry / 4).min(operation_timeout / 3)
 }

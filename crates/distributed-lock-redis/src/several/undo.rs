@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use distributed_lock_core::background::spawn_to_the_end;
 use distributed_lock_core::Mode;
+use distributed_lock_core::background::spawn_to_the_end;
 use distributed_lock_core::error::LockResult;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -38,7 +38,7 @@ impl Several {
         while let Some(ballot) = place.rounds.pop() {
             // It stays until it is undone, in case this future is dropped.
             place.rounds.push(ballot.clone());
-            let left = self.undo(&ballot, ballot.waiter()).await;
+            let left = self.undo(&ballot, &ballot.waiter(), ballot.asked).await;
             place.rounds.pop();
             if !left.asked.is_empty() {
                 place.rounds.push(left);
@@ -49,17 +49,19 @@ impl Several {
         Ok(())
     }
 
-    /// Takes back the votes of a round that was not won; the attempt may go on waiting. Returns what
-    /// was not confirmed in time.
+    /// Takes back the votes of a round that was not won; the attempt may go on waiting. Those who had
+    /// granted it are waited for; requests to the others are on their way. Returns who has not
+    /// confirmed it.
     pub(super) async fn undo_round(&self, ballot: Ballot) -> Ballot {
-        self.undo(&ballot, String::new()).await
+        self.undo(&ballot, "", ballot.asked.without(ballot.unanswered)).await
     }
 
-    async fn undo(&self, ballot: &Ballot, waiter: String) -> Ballot {
+    /// Waits until `these` have confirmed it, or do not within the time that a server has.
+    async fn undo(&self, ballot: &Ballot, waiter: &str, these: ServerSet) -> Ballot {
         let mut left = ballot.clone();
         let asked = self.members.iter().filter(|member| ballot.asked.contains(member.id));
         let mut asked: FuturesUnordered<_> =
-            asked.map(|member| self.undo_on(member, ballot, &waiter)).collect();
+            asked.map(|member| self.undo_on(member, ballot, waiter)).collect();
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
         loop {
@@ -72,8 +74,7 @@ impl Several {
                 },
                 () = &mut patience => break,
             }
-            // Those whose votes are known are free again; who never answered is seen to later.
-            if left.asked.without(left.unanswered).is_empty() && !asked.is_empty() && waiter.is_empty() {
+            if these.without(these.without(left.asked)).is_empty() {
                 break;
             }
         }
@@ -118,7 +119,7 @@ impl Several {
             Box::pin(async move {
                 while this.now() < ends {
                     let ballot = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let after = this.undo(&ballot, ballot.waiter()).await;
+                    let after = this.undo(&ballot, &ballot.waiter(), ballot.asked).await;
                     if after.asked.is_empty() {
                         return;
                     }

@@ -35,7 +35,8 @@ impl Backend for Servers {
     type Provider = RedisLockProvider;
 
     async fn connect(&self) -> RedisLockProvider {
-        let builder = RedisLockProvider::builder().expiry(self.expiry).restart_guard(Duration::ZERO);
+        let builder =
+            RedisLockProvider::builder().expiry(self.expiry).restart_guard(Duration::ZERO);
         let of_them = servers()[..self.count].iter();
         let builder = of_them.fold(builder, |builder, server| builder.add_server(server.url()));
         builder.build().await.unwrap()

@@ -22,7 +22,7 @@ use self::options::UrlOptions;
 /// |---|---|---|
 /// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
 /// | `postgres://…`, `postgresql://…` | advisory locks of that database (feature `postgres`) | those of its builder, beside those of PostgreSQL's own URLs |
-/// | `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS), `unix:///socket` | locks on a Redis server (feature `redis`) | `expiry`, `extension_cadence`, `min_validity`, `max_hold`, `auto_extend`, `operation_timeout`, `key_prefix`, `owner_label`, `protocol` (`auto`, `resp2`, `resp3`), `keeper_thread`; of a socket also `db`, `user` and `pass` |
+/// | `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS), `unix:///socket` | locks on a Redis server (feature `redis`), or on a majority of several: their URLs with commas between, options on the last | `expiry`, `extension_cadence`, `min_validity`, `restart_guard`, `max_hold`, `auto_extend`, `operation_timeout`, `key_prefix`, `owner_label`, `protocol` (`auto`, `resp2`, `resp3`), `keeper_thread`; of a socket also `db`, `user` and `pass` |
 /// | `memory://NAME` | locks inside this process, shared by name | `lease`, `max_hold`, `auto_extend`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example

@@ -53,6 +53,9 @@ pub(super) async fn connect(
     if let Some(validity) = options.duration("min_validity")? {
         builder = builder.min_validity(validity);
     }
+    if let Some(guard) = options.duration("restart_guard")? {
+        builder = builder.restart_guard(guard);
+    }
     if let Some(most) = options.duration("max_hold")? {
         builder = builder.max_hold(most);
     }

@@ -1,0 +1,294 @@
+//! A small server, and a client that drives the product's machines against several of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use distributed_lock_core::clock::{Clock, Moment};
+use distributed_lock_redis::redlock::contest::{Contest, ContestCommand};
+use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
+use distributed_lock_redis::redlock::round::{OwnerId, Round, RoundCommand, RoundEvent, Verdict};
+use distributed_lock_redis::redlock::servers::{Quorum, ServerId, ServerSet};
+use distributed_lock_redis::redlock::timing::Timing;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use turmoil::net::{TcpListener, TcpStream};
+
+const PORT: u16 = 6379;
+const EXPIRY: Duration = Duration::from_millis(400);
+const WORK: Duration = Duration::from_secs(20);
+
+/// Question, owner, number; answer, number.
+type Request = [u64; 3];
+type Reply = [u64; 2];
+
+const ACQUIRE: u64 = 0;
+const UNDO: u64 = 1;
+const STEP: u64 = 2;
+const RAISE: u64 = 3;
+
+const DONE: u64 = 0;
+const OTHER: u64 = 1;
+const BEHIND: u64 = 2;
+
+pub(crate) fn server_name(number: u8) -> String {
+    format!("server-{number}")
+}
+
+/// One lock that expires, its counter, and what was undone. It starts empty, and counts only after
+/// a lease has passed: that is the restart guard's promise.
+#[derive(Default)]
+struct Store {
+    held: Option<(u64, Moment)>,
+    counter: (u64, u64),
+    undone: Vec<u64>,
+}
+
+impl Store {
+    fn on(&mut self, now: Moment, [question, owner, number]: Request) -> Reply {
+        self.held = self.held.filter(|(_, ends)| *ends > now);
+        let is_own = self.held.is_some_and(|(holder, _)| holder == owner);
+        match question {
+            ACQUIRE if self.undone.contains(&owner) => [BEHIND, 0],
+            ACQUIRE => match self.held {
+                Some((holder, _)) if !is_own => [OTHER, holder],
+                _ => {
+                    self.held = Some((owner, now.after(EXPIRY)));
+                    [DONE, 0]
+                }
+            },
+            UNDO => {
+                self.undone.push(owner);
+                self.held = self.held.filter(|_| !is_own);
+                [DONE, 0]
+            }
+            _ if !is_own => [OTHER, 0],
+            STEP => {
+                // As a server does that has lost its counter: the time goes on.
+                let next = (self.counter.0 + 1).max(now.as_nanos() / 1_000);
+                self.counter = (next, owner);
+                [DONE, next]
+            }
+            _ if self.counter.0 < number || self.counter == (number, owner) => {
+                self.counter = (number, owner);
+                [DONE, number]
+            }
+            _ => [BEHIND, 0],
+        }
+    }
+}
+
+pub(crate) async fn server() -> turmoil::Result {
+    let (clock, store) = (clock(), Arc::new(Mutex::new(Store::default())));
+    tokio::time::sleep(EXPIRY * 2).await;
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            loop {
+                let mut request = [0; 3];
+                for word in &mut request {
+                    *word = stream.read_u64().await?;
+                }
+                let reply = store.lock().unwrap().on(clock.now(), request);
+                for word in reply {
+                    stream.write_u64(word).await?;
+                }
+            }
+            #[expect(unreachable_code, reason = "says which error")]
+            std::io::Result::Ok(())
+        });
+    }
+}
+
+/// Simulated time, the same on all hosts.
+fn clock() -> SimulatedClock {
+    SimulatedClock
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SimulatedClock;
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Moment {
+        Moment::from_nanos(0).after(turmoil::sim_elapsed().unwrap_or_default())
+    }
+}
+
+/// Who held it from when to when, with which token.
+#[derive(Clone, Default)]
+pub(crate) struct Holds(Arc<Mutex<Vec<(Moment, Moment, u64)>>>);
+
+impl Holds {
+    /// How many there were.
+    pub(crate) fn check(&self) -> Result<u64, String> {
+        let mut holds = self.0.lock().unwrap().clone();
+        holds.sort_unstable();
+        for pair in holds.windows(2) {
+            let [(_, until, token), (from, _, next)] = pair else { continue };
+            if from < until {
+                return Err(format!("two holders: {pair:?}"));
+            }
+            if token >= next {
+                return Err(format!("tokens do not grow: {pair:?}"));
+            }
+        }
+        Ok(u64::try_from(holds.len()).unwrap())
+    }
+}
+
+/// Asks one server, on a new connection each time; silence is an error.
+async fn ask(number: u8, request: Request) -> std::io::Result<Reply> {
+    let asked = async {
+        let mut stream = TcpStream::connect((server_name(number), PORT)).await?;
+        for word in request {
+            stream.write_u64(word).await?;
+        }
+        Ok([stream.read_u64().await?, stream.read_u64().await?])
+    };
+    match tokio::time::timeout(EXPIRY * 2, asked).await {
+        Ok(reply) => reply,
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+type Answers = mpsc::UnboundedReceiver<(ServerId, std::io::Result<Reply>)>;
+
+/// Asks servers in the background, which goes on when nobody listens any more.
+fn ask_each(requests: impl Iterator<Item = (ServerId, Request)>) -> Answers {
+    let (tell, answers) = mpsc::unbounded_channel();
+    for (server, request) in requests {
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            let reply = ask(server.0, request).await;
+            // Nobody may listen any more.
+            let _ = tell.send((server, reply));
+        });
+    }
+    answers
+}
+
+/// Takes the lock, draws a token, holds it for a while and gives it back, again and again.
+pub(crate) async fn client(servers: u8, seed: u64, holds: Holds) -> turmoil::Result {
+    let (clock, mut random) = (clock(), SmallRng::seed_from_u64(seed));
+    let quorum = Quorum::of(servers);
+    let timing = Timing::new(EXPIRY, EXPIRY / 10, EXPIRY / 2);
+    let ends = clock.now().after(WORK);
+    while clock.now() < ends {
+        let mut contest = Contest::until(clock.now().after(Duration::from_secs(2)));
+        let owner = loop {
+            let owner: u64 = random.random();
+            let (verdict, sent) = round(quorum, timing, owner).await;
+            match verdict {
+                Verdict::Granted(lease) => break Some((owner, lease)),
+                Verdict::Split => match contest.on_split(clock.now(), sent, random.random()) {
+                    ContestCommand::AgainAt(at) => {
+                        tokio::time::sleep(at.since(clock.now())).await;
+                    }
+                    ContestCommand::GiveUp => break None,
+                },
+                _ => break None,
+            }
+        };
+        if let Some((owner, lease)) = owner {
+            let from = clock.now();
+            let drawn = draw(quorum, timing, owner).await;
+            let until = clock.now().after(Duration::from_millis(random.random_range(0..60)));
+            tokio::time::sleep(until.since(clock.now())).await;
+            // What it holds beyond the lease it does not believe in.
+            let until = clock.now().min(lease.deadline());
+            if let Some(token) = drawn
+                && from < until
+            {
+                holds.0.lock().unwrap().push((from, until, token));
+            }
+            undo(quorum.all(), owner).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..80))).await;
+    }
+    Ok(())
+}
+
+async fn round(quorum: Quorum, timing: Timing, owner: u64) -> (Verdict, Moment) {
+    let clock = clock();
+    let mut round = Round::new(quorum, timing, clock.now());
+    let mut commands = round.on(clock.now(), RoundEvent::Begin);
+    let asked = commands.iter().filter_map(|command| match command {
+        RoundCommand::Ask(server) => Some((*server, [ACQUIRE, owner, 0])),
+        _ => None,
+    });
+    let mut answers = ask_each(asked);
+    let patience = tokio::time::sleep(timing.patience);
+    tokio::pin!(patience);
+    loop {
+        let undo_at = commands.iter().filter_map(|command| match command {
+            RoundCommand::Undo(server) => Some(*server),
+            _ => None,
+        });
+        let undo_at: ServerSet = undo_at.collect();
+        for command in &commands {
+            if let RoundCommand::Resolve(verdict) = command {
+                undo(undo_at, owner).await;
+                return (*verdict, round.sent());
+            }
+        }
+        let event = tokio::select! {
+            Some((server, reply)) = answers.recv() => match reply {
+                Ok([DONE, _]) => RoundEvent::Granted(server),
+                Ok([OTHER, holder]) => RoundEvent::Refused(server, OwnerId(holder)),
+                _ => RoundEvent::Unknown(server),
+            },
+            () = &mut patience => RoundEvent::Tick,
+        };
+        commands = round.on(clock.now(), event);
+    }
+}
+
+/// Waits a little for those who answer; the requests to the others are on their way.
+async fn undo(servers: ServerSet, owner: u64) {
+    let mut answers = ask_each(servers.iter().map(|server| (server, [UNDO, owner, 0])));
+    let all = async { while answers.recv().await.is_some() {} };
+    let _ = tokio::time::timeout(EXPIRY / 4, all).await;
+}
+
+async fn draw(quorum: Quorum, timing: Timing, owner: u64) -> Option<u64> {
+    let (mut drawing, mut commands) = Drawing::begin(quorum);
+    loop {
+        let asked: BTreeMap<ServerId, Request> = commands
+            .iter()
+            .filter_map(|command| match command {
+                DrawingCommand::Step(server) => Some((*server, [STEP, owner, 0])),
+                DrawingCommand::Raise(server, number) => Some((*server, [RAISE, owner, *number])),
+                _ => None,
+            })
+            .collect();
+        match commands[0] {
+            DrawingCommand::Drawn(number) => return Some(number),
+            DrawingCommand::Gone | DrawingCommand::TooFew => return None,
+            DrawingCommand::Step(_) | DrawingCommand::Raise(..) => {}
+        }
+        let is_step = matches!(commands[0], DrawingCommand::Step(_));
+        let mut answers = ask_each(asked.into_iter());
+        let patience = tokio::time::sleep(timing.patience);
+        tokio::pin!(patience);
+        commands = loop {
+            let next = tokio::select! {
+                Some((server, reply)) = answers.recv() => match reply {
+                    Ok([DONE, number]) if is_step => drawing.on_step(server, Some(number)),
+                    Ok([DONE, _]) => drawing.on_raise(server, Raised::Yes),
+                    Ok([BEHIND, _]) => drawing.on_raise(server, Raised::Behind),
+                    Ok(_) if is_step => drawing.on_step(server, None),
+                    Ok(_) => drawing.on_raise(server, Raised::NotOwner),
+                    Err(_) => drawing.on_unknown(server),
+                },
+                () = &mut patience => drawing.on_patience_over(),
+            };
+            if !next.is_empty() {
+                break next;
+            }
+        };
+    }
+}
