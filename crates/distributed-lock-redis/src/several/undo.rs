@@ -22,8 +22,10 @@ impl Several {
     pub(crate) async fn withdraw(&self, attempt: &mut QuorumAttempt) -> LockResult<()> {
         let token = attempt.token()?;
         let place = &mut attempt.place.on_each;
-        if !place.letterboxes.is_empty() && place.rounds.is_empty() {
-            // Its places in the queues go with a vote that it does not have.
+        if !place.letterboxes.is_empty() {
+            place.letterboxes.clear();
+            // It has a place in the queues of those, too, who have refused it: that goes with a vote
+            // which it does not have.
             let mode = attempt.mode;
             place.rounds.push(Ballot {
                 keys: attempt.key.on_each(matches!(mode, Mode::Permit { .. }).then_some(0)),
@@ -45,7 +47,6 @@ impl Several {
                 return Err(self.too_few());
             }
         }
-        place.letterboxes.clear();
         Ok(())
     }
 
