@@ -8,7 +8,7 @@ use super::tally::{Answer, Tally};
 pub enum Undone {
     /// A majority had it and has given it back.
     Released,
-    /// A majority did not have it any more.
+    /// So many did not have it any more that no majority has.
     Gone,
     /// Fewer than a majority have answered.
     Unknown,
@@ -20,7 +20,6 @@ pub enum Undone {
 /// answered, or until what they hold has run out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Undoing {
-    quorum: Quorum,
     tally: Tally,
     is_resolved: bool,
 }
@@ -29,7 +28,7 @@ impl Undoing {
     /// On every server.
     #[must_use]
     pub fn everywhere(quorum: Quorum) -> Self {
-        Self { quorum, tally: Tally::new(quorum), is_resolved: false }
+        Self { tally: Tally::new(quorum), is_resolved: false }
     }
 
     /// Who has not confirmed it.
@@ -56,13 +55,10 @@ impl Undoing {
         }
         let result = if self.tally.is_won() {
             Undone::Released
-        } else if self.quorum.has(self.tally.no()) {
+        } else if self.tally.is_refused() {
             Undone::Gone
         } else if self.tally.pending().is_empty() {
-            match self.tally.is_informed() {
-                true => Undone::Gone,
-                false => Undone::Unknown,
-            }
+            Undone::Unknown
         } else {
             return None;
         };
@@ -93,6 +89,7 @@ mod tests {
         assert_eq!(gone.on_answer(ServerId(1), Answer::No), Some(Undone::Gone));
         let mut unknown = Undoing::everywhere(Quorum::of(3));
         assert_eq!(unknown.on_answer(ServerId(0), Answer::Yes), None);
+        assert_eq!(unknown.on_answer(ServerId(1), Answer::No), None);
         assert_eq!(unknown.on_patience_over(), Some(Undone::Unknown));
     }
 }

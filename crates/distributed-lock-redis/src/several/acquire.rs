@@ -48,8 +48,8 @@ impl Several {
         if !attempt.place.on_each.letterboxes.is_empty() {
             self.subscribe_all().await?;
         }
-        // A little less than the engine allows, so that a split ends with an answer.
-        let mut contest = Contest::until(self.now().after(self.operation_timeout * 3 / 4));
+        // Less than the engine allows, so that the last round ends with an answer.
+        let mut contest = Contest::until(self.now().after(self.operation_timeout / 2));
         loop {
             let outcome = match attempt.mode {
                 Mode::Permit { max } => self.try_permit(attempt, max).await?,

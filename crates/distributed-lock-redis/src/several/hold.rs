@@ -55,7 +55,8 @@ impl Several {
             .iter()
             .map(|member| self.undo_on(member, &grant.ballot, &waiter))
             .collect();
-        let patience = tokio::time::sleep(self.timing.patience);
+        // A majority decides, so one that hangs costs nothing; the engine waits no longer either.
+        let patience = tokio::time::sleep(self.operation_timeout * 3 / 4);
         tokio::pin!(patience);
         let undone = loop {
             let undone = tokio::select! {
