@@ -18,7 +18,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 const PORT: u16 = 6379;
 const EXPIRY: Duration = Duration::from_millis(400);
-const WORK: Duration = Duration::from_secs(20);
+const WORK: Duration = Duration::from_secs(8);
 
 /// Question, owner, number; answer, number.
 type Request = [u64; 3];
