@@ -48,6 +48,7 @@
 //! told as early as it can be known, and that may be too late. If a mistake costs money or data, let
 //! the resource compare [fencing tokens](LockHandle::fencing_token).
 
+pub mod blocking;
 mod connect;
 
 pub use connect::connect;
@@ -59,11 +60,12 @@ pub use distributed_lock_core::memory::{
 };
 pub use distributed_lock_core::traits::{
     DistributedLock, DistributedReaderWriterLock, DistributedSemaphore, LockHandle, LockProvider,
-    LockProviderExt, Provider, ReaderWriterLockProvider, SemaphoreProvider,
+    LockProviderExt, Provider, ProviderExt, ReaderWriterLockProvider, SemaphoreProvider,
 };
 pub use distributed_lock_core::{
     CancellationToken, DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore,
-    FencingToken, Guarantees, Guarded, HoldEnds, Holder, Mode, TokenDurability, WaitOrder,
+    FencingToken, Guarantees, Guarded, HeldLocks, HoldEnds, Holder, Mode, TokenDurability,
+    WaitOrder,
 };
 pub use distributed_lock_core::{error, prelude, timeout, traits};
 #[cfg(feature = "file")]

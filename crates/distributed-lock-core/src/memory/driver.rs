@@ -130,6 +130,10 @@ impl Driver for MemoryDriver {
         token.await?.ok_or_else(gone)
     }
 
+    fn backend(&self) -> &'static str {
+        "memory"
+    }
+
     fn guarantees(&self) -> Guarantees {
         let (hold_ends, told_within) = match self.lease {
             Some(lease) => (HoldEnds::WithLease(lease), lease),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 
+use super::pooler;
 use super::session::{Session, SessionOptions, column};
 use super::sessions::Limits;
 use super::sql::Span;
@@ -23,7 +24,11 @@ pub(crate) async fn check_server(
     if options.span == Span::Session {
         let second =
             bounded(limit, Session::open(target, options, |_| Box::pin(forever()))).await?;
-        bounded(limit, super::pooler::probe(first.client(), second.client())).await?;
+        let probe = pooler::probe(first.client(), second.client());
+        match tokio::time::timeout(limit, probe).await {
+            Ok(verdict) => verdict?,
+            Err(_) => return Err(pooler::unanswered(limit)),
+        }
     }
     let lock_table = bounded(limit, lock_table(&first)).await?;
     let tokens = match sequence {

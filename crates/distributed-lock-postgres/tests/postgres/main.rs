@@ -13,6 +13,7 @@ mod crossed;
 mod ended_sessions;
 mod links;
 mod observer;
+mod pooler;
 mod processes;
 mod refusals;
 mod same_process;
@@ -20,6 +21,7 @@ mod secrets;
 mod server_clock;
 mod server_settings;
 mod silent_server;
+mod transaction;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
