@@ -55,9 +55,8 @@ async fn row_7_a_waiter_that_an_administrator_interrupts_waits_again() {
     };
     for end in ["pg_terminate_backend", "pg_cancel_backend", "pg_terminate_backend"] {
         observer.until(QUEUED, 1, WORKS_AGAIN).await;
-        let interrupt = format!(
-            "SELECT {end}(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        );
+        let interrupt =
+            format!("SELECT {end}(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
         observer.run(&interrupt).await;
     }
     observer.until(QUEUED, 1, WORKS_AGAIN).await;

@@ -1,7 +1,7 @@
 //! Links that are reset, or that carry nothing any more and do not say so.
 
-use distributed_lock_core::prelude::*;
 use distributed_lock_core::CancellationToken;
+use distributed_lock_core::prelude::*;
 use distributed_lock_postgres::{PostgresLockHandle, PostgresLockProvider};
 use distributed_lock_testkit::bounds::SLACK;
 use distributed_lock_testkit::proxy::{FaultProxy, Way};

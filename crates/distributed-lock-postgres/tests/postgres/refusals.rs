@@ -28,8 +28,12 @@ async fn row_14_a_full_lock_table_is_an_error_and_holds_nothing() {
     ]);
     let observer = Observer::of(&server).await;
     // Its statements would need room, too, but for those that it has asked before.
-    let here =
-        builder(&server).max_held(1_000_000).max_locks_per_session(1_000_000).build().await.unwrap();
+    let here = builder(&server)
+        .max_held(1_000_000)
+        .max_locks_per_session(1_000_000)
+        .build()
+        .await
+        .unwrap();
     let mut held = Vec::new();
     let error = loop {
         match here.try_acquire_lock(&format!("name {}", held.len())).await {

@@ -7,10 +7,7 @@ use crate::observer::{HELD, Observer};
 use crate::{MS, SECOND, provider};
 
 /// Refused to one who tries, a timeout for one who waits.
-async fn is_excluded<H>(
-    tried: LockResult<Option<H>>,
-    waited: impl Future<Output = LockResult<H>>,
-) {
+async fn is_excluded<H>(tried: LockResult<Option<H>>, waited: impl Future<Output = LockResult<H>>) {
     assert!(tried.unwrap().is_none(), "granted to a second");
     assert!(matches!(waited.await, Err(LockError::Timeout(_))));
 }
@@ -39,8 +36,7 @@ async fn row_11_whoever_asks_twice_in_a_process_waits() {
     }
 
     let semaphore = here.create_semaphore("name", 2);
-    let permits =
-        [semaphore.acquire(None).await.unwrap(), semaphore.acquire(None).await.unwrap()];
+    let permits = [semaphore.acquire(None).await.unwrap(), semaphore.acquire(None).await.unwrap()];
     is_excluded(semaphore.try_acquire().await, semaphore.acquire(soon)).await;
     for permit in permits {
         permit.release().await.unwrap();

@@ -34,14 +34,21 @@ where
 
 /// Every first step of a provider, which has a session already.
 async fn all_are_unreachable(what: &str, here: &PostgresLockProvider) {
-    let lock = here.create_lock(what);
-    is_unreachable(what, async { lock.try_acquire().await.map(drop) }).await;
-    let lock = here.create_lock(&format!("{what} waits"));
-    is_unreachable(what, async { lock.acquire(Some(60 * SECOND)).await.map(drop) }).await;
-    let rw = here.create_reader_writer_lock(&format!("{what} rw"));
-    is_unreachable(what, async { rw.try_acquire_read().await.map(drop) }).await;
-    let permits = here.create_semaphore(what, 3);
-    is_unreachable(what, async { permits.try_acquire().await.map(drop) }).await;
+    let name = |step: &str| format!("{what}, {step}");
+    let (tried, waited) = (name("try"), name("acquire"));
+    let (read, permit) = (name("read"), name("permit"));
+    tokio::join!(
+        is_unreachable(&tried, async { here.try_acquire_lock(&tried).await.map(drop) }),
+        is_unreachable(&waited, async {
+            here.acquire_lock(&waited, Some(60 * SECOND)).await.map(drop)
+        }),
+        is_unreachable(&read, async {
+            here.create_reader_writer_lock(&read).try_acquire_read().await.map(drop)
+        }),
+        is_unreachable(&permit, async {
+            here.create_semaphore(&permit, 3).try_acquire().await.map(drop)
+        }),
+    );
 }
 
 async fn works(here: &PostgresLockProvider, server: &PostgresServer) {
