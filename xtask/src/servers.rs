@@ -6,9 +6,10 @@ use std::process::Command;
 use crate::cargo::{Done, run};
 
 /// Programs that tests run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("cc", "gcc"),
     ("flock", "util-linux"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("pgbouncer", "pgbouncer"),
     ("postgres", "postgresql"),

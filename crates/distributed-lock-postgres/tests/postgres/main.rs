@@ -8,20 +8,26 @@ use std::time::Duration;
 use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilder};
 use distributed_lock_testkit::servers::PostgresServer;
 
+mod cancelled;
 mod conformance;
 mod crossed;
 mod ended_sessions;
 mod links;
+mod many_locks;
 mod observer;
+mod partition;
 mod pooler;
 mod processes;
+mod queue;
 mod refusals;
+mod resources;
 mod same_process;
 mod secrets;
 mod server_clock;
 mod server_settings;
 mod silent_server;
 mod transaction;
+mod worker;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

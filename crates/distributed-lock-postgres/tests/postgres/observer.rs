@@ -29,7 +29,11 @@ pub(crate) struct Observer(Client);
 
 impl Observer {
     pub(crate) async fn of(server: &PostgresServer) -> Self {
-        let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+        Self::by(&server.url()).await
+    }
+
+    pub(crate) async fn by(connection_string: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(connection_string, NoTls).await.unwrap();
         // Its end shows in the next question.
         tokio::spawn(async move { drop(connection.await) });
         Self(client)
