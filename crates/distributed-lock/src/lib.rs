@@ -37,6 +37,7 @@
 //! |---|---|---|---|
 //! | [`FileLockProvider`] | `file` (default) | processes of one machine | its process |
 //! | [`PostgresLockProvider`] | `postgres` (default) | machines | its session with the server |
+//! | [`RedisLockProvider`] | `redis` (default) | machines that reach the server | its lease, unless renewed |
 //! | [`MemoryLockProvider`] | | tasks of one process | its process |
 //!
 //! Every provider says what it can and cannot promise: [`Provider::guarantees`].
@@ -80,4 +81,10 @@ pub use distributed_lock_postgres::{
     PostgresDistributedSemaphore, PostgresLockHandle, PostgresLockProvider,
     PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
     PostgresWriteLockHandle, connection, key,
+};
+#[cfg(feature = "redis")]
+pub use distributed_lock_redis::{
+    RedisDistributedLock, RedisDistributedReaderWriterLock, RedisDistributedSemaphore,
+    RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder, RedisProtocol,
+    RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, semaphore,
 };
