@@ -9,6 +9,7 @@ mod holder;
 pub mod key;
 mod resource;
 mod token;
+mod transaction;
 mod types;
 mod waiter;
 

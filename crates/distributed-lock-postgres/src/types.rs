@@ -1,5 +1,8 @@
 //! The public types.
 
+use std::sync::Arc;
+
+use crate::connection::Sessions;
 use crate::driver::PostgresDriver;
 
 distributed_lock_core::backend_types! {
@@ -20,4 +23,10 @@ distributed_lock_core::backend_types! {
     semaphore PostgresDistributedSemaphore;
     /// A held permit of a [`PostgresDistributedSemaphore`].
     semaphore_handle PostgresSemaphoreHandle;
+}
+
+impl PostgresLockProvider {
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        self.0.driver().sessions()
+    }
 }

@@ -179,10 +179,9 @@ async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
             Err(error) => Err(error),
         };
         match told {
-            Ok(Some(true)) => return,
-            // The statement has not arrived yet, or its answer is on its way: each look is a round
-            // trip.
-            Ok(Some(false)) => tokio::task::yield_now().await,
+            // Told, or it does not wait: the statement has not arrived yet, or its answer is on its
+            // way. Each look is a round trip.
+            Ok(Some(_)) => tokio::task::yield_now().await,
             Ok(None) | Err(_) => return session.close("its wait could not be cancelled"),
         }
     }

@@ -26,5 +26,5 @@ pub use failure::{NoEncryption, NotConnected, WrongAttributes};
 pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
 pub(crate) use sessions::{Limits, Seat, Sessions, WaitingSeat};
-pub(crate) use sql::{Form, Span};
+pub(crate) use sql::{Call, Form, Span, literal};
 pub(crate) use target::Target;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use distributed_lock_core::background::{BoxFuture, Home, Resident};
@@ -28,6 +28,8 @@ pub(crate) struct Session {
     id: u64,
     /// The backend's process id. With [`Span::Transaction`], that of the current transaction.
     backend: AtomicI32,
+    /// The server can look after the client of a blocked statement.
+    checks_client: AtomicBool,
     calls: [OnceCell<Statement>; Call::STATEMENTS],
     others: [OnceCell<Statement>; Other::COUNT],
 }
@@ -67,6 +69,7 @@ impl Session {
             home: options.home,
             id,
             backend: AtomicI32::new(0),
+            checks_client: AtomicBool::new(false),
             calls: Default::default(),
             others: Default::default(),
         };
@@ -75,12 +78,18 @@ impl Session {
     }
 
     async fn set_up(&self, keepalive: Duration) -> LockResult<()> {
-        if self.span == Span::Session {
-            self.words(&sql::session_settings(keepalive)).await?;
-            match self.words(sql::CHECK_CLIENT).await {
-                Ok(_) | Err(LockError::Backend(_)) => {}
-                Err(error) => return Err(error),
+        let check_client = match self.span {
+            Span::Session => {
+                self.words(&sql::session_settings(keepalive)).await?;
+                sql::check_client()
             }
+            Span::Transaction => sql::can_check_client(),
+        };
+        match self.words(&check_client).await {
+            Ok(_) => self.checks_client.store(true, Ordering::Relaxed),
+            Err(LockError::Backend(_)) if self.span == Span::Session => {}
+            Err(LockError::Backend(_)) => self.roll_back().await?,
+            Err(error) => return Err(error),
         }
         let facts = self.words("SELECT pg_backend_pid(), pg_is_in_recovery()").await?;
         if column(&facts, 1) == Some("t") {
@@ -288,7 +297,7 @@ impl Session {
 
     /// Runs statements in a transaction that stays open; rolled back if one of them fails.
     async fn in_new_transaction(&self, words: &str) -> LockResult<Vec<SimpleQueryMessage>> {
-        let begin = sql::begin();
+        let begin = sql::begin(self.checks_client.load(Ordering::Relaxed));
         match self.words(&format!("{begin}; {words}")).await {
             Err(LockError::Backend(refusal)) => {
                 self.roll_back().await?;

@@ -80,6 +80,14 @@ impl Sessions {
         self.options
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// A place for one more lock, on a session that holds; connects if there is none.
     pub(crate) async fn seat(self: &Arc<Self>) -> LockResult<Seat> {
         if let Some(seat) = self.free_seat()? {

@@ -24,7 +24,7 @@ pub(crate) enum Span {
 
 /// What is done with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Try,
     Block,
     Unlock,
@@ -53,7 +53,7 @@ pub(super) fn statement(call: Call, form: Form, key: PostgresAdvisoryLockKey) ->
 }
 
 /// The same with the key written out.
-pub(super) fn literal(call: Call, form: Form, span: Span, key: PostgresAdvisoryLockKey) -> String {
+pub(crate) fn literal(call: Call, form: Form, span: Span, key: PostgresAdvisoryLockKey) -> String {
     let key = match key {
         PostgresAdvisoryLockKey::Single(key) => format!("'{key}'::int8"),
         PostgresAdvisoryLockKey::Pair(high, low) => format!("'{high}'::int4, '{low}'::int4"),
@@ -153,14 +153,25 @@ pub(super) fn session_settings(keepalive: Duration) -> String {
     )
 }
 
-/// How soon the server notices that the client of a blocked statement is gone. Not every platform
-/// can.
-pub(super) const CHECK_CLIENT: &str = "SET client_connection_check_interval = '500ms'";
+/// How soon the server notices that the client of a blocked statement is gone.
+const CHECK_CLIENT: &str = "('client_connection_check_interval', '500ms')";
+
+/// Has the server look after the client of a blocked statement, until the session ends. Not every
+/// platform can.
+pub(super) fn check_client() -> String {
+    format!("SELECT set_config(name, value, false) FROM (VALUES {CHECK_CLIENT}) AS _ (name, value)")
+}
+
+/// Whether that works, without a trace.
+pub(super) fn can_check_client() -> String {
+    format!("BEGIN; {}; ROLLBACK", check_client())
+}
 
 /// Begins a transaction that lasts as long as its lock.
-pub(super) fn begin() -> String {
+pub(super) fn begin(checks_client: bool) -> String {
+    let check = if checks_client { format!(", {CHECK_CLIENT}") } else { String::new() };
     format!(
-        "BEGIN; SELECT set_config(name, value, true) FROM (VALUES {NO_LIMITS}) \
+        "BEGIN; SELECT set_config(name, value, true) FROM (VALUES {NO_LIMITS}{check}) \
          AS wanted (name, value) WHERE current_setting(name, true) IS NOT NULL"
     )
 }

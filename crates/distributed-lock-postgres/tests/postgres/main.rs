@@ -5,3 +5,4 @@
 
 mod conformance;
 mod pooler;
+mod transaction;
