@@ -19,6 +19,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(RunArgs),
+    /// What `dlock run` starts commands with.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Tied(crate::tied::TiedArgs),
 }
 
 /// Run a command while holding a lock.
@@ -107,8 +111,10 @@ mod tests {
     use super::*;
 
     fn parse(line: &[&str]) -> Result<RunArgs, clap::Error> {
-        let Command::Run(args) = Cli::try_parse_from(line)?.command;
-        Ok(args)
+        match Cli::try_parse_from(line)?.command {
+            Command::Run(args) => Ok(args),
+            other => panic!("not a run: {other:?}"),
+        }
     }
 
     #[test]

@@ -37,13 +37,14 @@ impl Child {
     /// Starts the command.
     ///
     /// `keep_alive` is open in the child, and in what it starts, and nowhere else when this returns.
+    /// Without one the child ends with this process, where the kernel does that.
     pub(crate) fn spawn(
         command: &[OsString],
         name: &str,
         token: Option<FencingToken>,
         keep_alive: Option<OwnedFd>,
     ) -> Result<Self, Failure> {
-        let Some((program, arguments)) = command.split_first() else {
+        let Some((program, _)) = command.split_first() else {
             return Err(Failure::new(NOT_FOUND, "there is no command to run"));
         };
         let unable = |what: &str, error: &dyn std::error::Error| {
@@ -51,8 +52,8 @@ impl Child {
         };
         // Before the start: the end of a child that ends at once must be seen.
         let changes = signal(SignalKind::child()).map_err(|e| unable("watch the command", &e))?;
-        let mut prepared = Command::new(program);
-        prepared.args(arguments).env(NAME_VARIABLE, name).process_group(0);
+        let mut prepared = prepare(command, keep_alive.is_some());
+        prepared.env(NAME_VARIABLE, name).process_group(0);
         match token {
             Some(token) => prepared.env(TOKEN_VARIABLE, token.to_string()),
             // One that was inherited is another lock's.
@@ -114,7 +115,24 @@ impl Child {
     }
 }
 
-fn not_started(program: &OsString, error: &io::Error) -> Failure {
+#[cfg(target_os = "linux")]
+fn prepare(command: &[OsString], keeps_lock: bool) -> Command {
+    if keeps_lock { plain(command) } else { crate::tied::command(command) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prepare(command: &[OsString], _keeps_lock: bool) -> Command {
+    plain(command)
+}
+
+fn plain(command: &[OsString]) -> Command {
+    let mut words = command.iter();
+    let mut plain = Command::new(words.next().map_or_else(OsString::new, OsString::clone));
+    plain.args(words);
+    plain
+}
+
+pub(crate) fn not_started(program: &OsString, error: &io::Error) -> Failure {
     let program = program.to_string_lossy();
     match error.kind() {
         io::ErrorKind::NotFound => {

@@ -3,7 +3,7 @@
 //! - [`args`] and [`help`]: what the user says and is told
 //! - [`service`]: where the lock is; [`default_dir`]: the place if nobody says
 //! - [`run`]: the run from connecting to releasing, made of
-//!   [`acquire`], [`child`], [`supervise`], [`loss`], [`terminal`] and [`signals`]
+//!   [`acquire`], [`child`], [`tied`], [`supervise`], [`loss`], [`terminal`] and [`signals`]
 //! - [`exit`]: every exit status; [`say`]: everything that is printed
 
 #[cfg(unix)]
@@ -31,6 +31,8 @@ mod signals;
 mod supervise;
 #[cfg(unix)]
 mod terminal;
+#[cfg(target_os = "linux")]
+mod tied;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
 
     let status = match args::Cli::try_parse() {
         Ok(args::Cli { command: args::Command::Run(args) }) => run_to_the_end(&args),
+        #[cfg(target_os = "linux")]
+        Ok(args::Cli { command: args::Command::Tied(args) }) => tied::run(&args),
         Err(error) => {
             // Nobody reads: the status says it all the same.
             let _ = error.print();

@@ -14,7 +14,6 @@ use crate::timeout::{Deadline, bounded};
 /// An attempt and the claim that it makes; dropped before its grant, it is withdrawn.
 pub(crate) struct Candidate<'a, D: Driver> {
     engine: &'a Arc<Engine<D>>,
-    name: &'a Arc<str>,
     /// Taken by the grant or the withdrawal.
     open: Option<Open<D>>,
 }
@@ -38,11 +37,15 @@ enum Interruption<G> {
 impl<'a, D: Driver> Candidate<'a, D> {
     pub(crate) fn new(
         engine: &'a Arc<Engine<D>>,
-        name: &'a Arc<str>,
         attempt: Attempt<D::Key, D::Place>,
         claim: Arc<Claim<D::Key>>,
     ) -> Self {
-        Self { engine, name, open: Some(Open { attempt, claim }) }
+        Self { engine, open: Some(Open { attempt, claim }) }
+    }
+
+    /// Whether it must wait in the local queue, as far as is known.
+    pub(crate) fn must_queue(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.claim.ticket.verdict().is_none())
     }
 
     /// Waits in the local queue: `true` when it is this candidate's turn, `false` when the deadline
@@ -149,7 +152,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
         };
         drop(attempt);
         let late = granted.lease.is_some_and(|lease| lease.deadline() <= self.engine.clock().now());
-        let hold = Hold::new(claim, granted.grant, Arc::clone(self.name));
+        let hold = Hold::new(claim, granted.grant);
         if let Some(token) = granted.token {
             // A new cell: this is its first value.
             let _ = hold.token.set(token);
@@ -163,7 +166,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
 impl<D: Driver> Drop for Candidate<'_, D> {
     fn drop(&mut self) {
         if let Some(Open { attempt, claim }) = self.open.take() {
-            self.engine.withdraw(self.name, attempt, claim);
+            self.engine.withdraw(attempt, claim);
         }
     }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::driver::ReportLoss;
+use crate::instruments::Instruments;
+use crate::lease::LeaseEnd;
 use crate::queue::Ticket;
 
 const OPEN: u8 = 0;
@@ -17,29 +19,36 @@ const CLOSED: u8 = 1;
 const LOST: u8 = 2;
 
 /// Open until it is closed by its owner or lost, whichever comes first, and never both.
-#[derive(Debug)]
 pub(crate) struct Claim<K: Clone + Eq + Hash> {
+    pub(crate) name: Arc<str>,
     fate: AtomicU8,
     /// Nanoseconds of a [`Moment`]; [`Moment::NEVER`] without a lease.
     deadline: AtomicU64,
+    /// The same, for the moment that no extension can pass.
+    limit: AtomicU64,
     reason: OnceLock<String>,
     /// Cancelled by loss only. Made when somebody wants to hear of it.
     signal: OnceLock<CancellationToken>,
     /// What users get: a child of the signal, which they may cancel.
     public: OnceLock<CancellationToken>,
-    clock: Arc<dyn Clock>,
+    /// Since it is a hold: when that began, if somebody measures it.
+    held_since: OnceLock<Option<Moment>>,
+    instruments: Arc<Instruments>,
     pub(crate) ticket: Ticket<K>,
 }
 
 impl<K: Clone + Eq + Hash> Claim<K> {
-    pub(crate) fn new(ticket: Ticket<K>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(name: &Arc<str>, ticket: Ticket<K>, instruments: &Arc<Instruments>) -> Self {
         Self {
+            name: Arc::clone(name),
             fate: AtomicU8::new(OPEN),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+            limit: AtomicU64::new(Moment::NEVER.as_nanos()),
             reason: OnceLock::new(),
             signal: OnceLock::new(),
             public: OnceLock::new(),
-            clock,
+            held_since: OnceLock::new(),
+            instruments: Arc::clone(instruments),
             ticket,
         }
     }
@@ -60,8 +69,24 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         public
     }
 
+    /// It is granted.
+    pub(crate) fn becomes_a_hold(&self) {
+        self.held_since.get_or_init(|| self.instruments.hold_begins(self.ticket.mode()));
+        self.ticket.held();
+    }
+
+    /// A lease begins, which ends at `limit` at the latest.
+    pub(crate) fn begin_lease(&self, deadline: Moment, limit: Moment) {
+        self.limit.store(limit.as_nanos(), Ordering::SeqCst);
+        self.set_deadline(deadline.min(limit));
+    }
+
     pub(crate) fn set_deadline(&self, deadline: Moment) {
         self.deadline.store(deadline.as_nanos(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn limit(&self) -> Moment {
+        Moment::from_nanos(self.limit.load(Ordering::SeqCst))
     }
 
     fn deadline(&self) -> Moment {
@@ -71,8 +96,10 @@ impl<K: Clone + Eq + Hash> Claim<K> {
     /// Right even when no task has run since the lease ended: the clock is read now.
     pub(crate) fn is_lost(&self) -> bool {
         let deadline = self.deadline();
-        if deadline != Moment::NEVER && self.clock.now() >= deadline {
-            self.lose("its lease ran out before it was extended");
+        if deadline != Moment::NEVER && self.now() >= deadline {
+            let limited = deadline >= self.limit();
+            let end = if limited { LeaseEnd::LimitReached } else { LeaseEnd::RanOut };
+            self.lose(end.reason());
         }
         self.fate.load(Ordering::SeqCst) == LOST
     }
@@ -83,7 +110,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         if deadline == Moment::NEVER {
             return None;
         }
-        Some(if self.is_lost() { Duration::ZERO } else { deadline.since(self.clock.now()) })
+        Some(if self.is_lost() { Duration::ZERO } else { deadline.since(self.now()) })
     }
 
     /// Ends the claim by loss, unless it has ended. The holder is told first; then the next local
@@ -102,6 +129,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
                 signal.cancel();
             }
             self.ticket.leave();
+            self.tell_the_end(Some(reason));
         }
     }
 
@@ -110,11 +138,26 @@ impl<K: Clone + Eq + Hash> Claim<K> {
     /// # Errors
     /// The reason of the loss, if it was lost before.
     pub(crate) fn close(&self) -> Result<(), String> {
-        if !self.is_lost() && self.end(CLOSED) { Ok(()) } else { Err(self.loss_reason()) }
+        if !self.is_lost() && self.end(CLOSED) {
+            self.tell_the_end(None);
+            return Ok(());
+        }
+        Err(self.loss_reason())
     }
 
     pub(crate) fn loss_reason(&self) -> String {
         self.reason.get().cloned().unwrap_or_else(|| "it has ended".to_owned())
+    }
+
+    /// Tells those who measure, if it was a hold and not only an attempt.
+    fn tell_the_end(&self, loss: Option<&str>) {
+        if let Some(since) = self.held_since.get() {
+            self.instruments.hold_ended(&self.name, self.ticket.mode(), *since, loss);
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.instruments.clock.now()
     }
 
     fn end(&self, fate: u8) -> bool {
@@ -137,7 +180,8 @@ mod tests {
 
     fn claim(clock: &ManualClock) -> Claim<u8> {
         let ticket = LocalQueue::new().join(1, Mode::Exclusive, Patience::Tries);
-        Claim::new(ticket, Arc::new(clock.clone()))
+        let instruments = Instruments::new("test", Arc::new(clock.clone()));
+        Claim::new(&Arc::from("test"), ticket, &instruments)
     }
 
     #[test]

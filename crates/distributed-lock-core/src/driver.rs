@@ -95,6 +95,11 @@ pub trait Driver: Send + Sync + Sized + 'static {
         grant: &Self::Grant,
     ) -> impl Future<Output = LockResult<FencingToken>> + Send;
 
+    /// What metrics and traces call this backend: one lower-case word.
+    fn backend(&self) -> &'static str {
+        "custom"
+    }
+
     /// What this driver promises with its options.
     fn guarantees(&self) -> Guarantees;
 

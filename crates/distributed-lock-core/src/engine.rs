@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::background::{BoxFuture, Home, spawn_to_the_end};
 use crate::candidate::Candidate;
@@ -17,6 +18,7 @@ use crate::error::{LockError, LockResult, NoAnswer};
 use crate::guarantees::HoldEnds;
 use crate::handle::Handle;
 use crate::hold::{Hold, Holds};
+use crate::instruments::{self, Acquiring, Instruments};
 use crate::keeper::Keeper;
 use crate::mode::Mode;
 use crate::queue::{LocalQueue, Patience};
@@ -32,6 +34,10 @@ pub struct Options {
     pub home: Home,
     /// What leases are measured with. Default: the machine's clock.
     pub clock: Arc<dyn Clock>,
+    /// How long a lease may be extended, from its first request. Default: as long as it is held.
+    pub max_hold: Option<Duration>,
+    /// Whether leases are extended at all. Default: they are.
+    pub auto_extend: bool,
 }
 
 impl Default for Options {
@@ -40,6 +46,8 @@ impl Default for Options {
             operation_timeout: Duration::from_secs(2),
             home: Home::CurrentRuntime,
             clock: Arc::new(SystemClock),
+            max_hold: None,
+            auto_extend: true,
         }
     }
 }
@@ -65,6 +73,27 @@ impl Options {
         self.clock = Arc::new(clock);
         self
     }
+
+    /// Ends every lease this long after its first request: it is not extended beyond, and its holder
+    /// is told loss then, also while its last lease has time left at the server.
+    #[must_use]
+    pub fn max_hold(mut self, most: Duration) -> Self {
+        self.max_hold = Some(most);
+        self
+    }
+
+    /// Whether leases are extended while they are held; if not, each ends after its first term.
+    #[must_use]
+    pub fn auto_extend(mut self, on: bool) -> Self {
+        self.auto_extend = on;
+        self
+    }
+
+    /// The moment that a hold which began with this lease cannot pass.
+    fn limit_of(&self, first: Lease) -> Moment {
+        let most = self.max_hold.map_or(Moment::NEVER, |most| first.sent().after(most));
+        if self.auto_extend { most } else { most.min(first.deadline()) }
+    }
 }
 
 pub(crate) struct Engine<D: Driver> {
@@ -72,6 +101,7 @@ pub(crate) struct Engine<D: Driver> {
     pub(crate) options: Options,
     pub(crate) closing: CancellationToken,
     pub(crate) holds: Holds<D>,
+    pub(crate) instruments: Arc<Instruments>,
     queue: Arc<LocalQueue<D::Key>>,
     keeper: Keeper<D>,
 }
@@ -80,6 +110,7 @@ impl<D: Driver> Engine<D> {
     pub(crate) fn new(driver: D, options: Options) -> Arc<Self> {
         Arc::new_cyclic(|engine| Self {
             keeper: Keeper::new(options.home, engine.clone()),
+            instruments: Instruments::new(driver.backend(), Arc::clone(&options.clock)),
             driver,
             options,
             closing: CancellationToken::new(),
@@ -100,15 +131,34 @@ impl<D: Driver> Engine<D> {
         mode: Mode,
         deadline: Deadline,
     ) -> LockResult<Option<Handle<D>>> {
+        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
+        let mut acquiring = self.instruments.acquiring(name, mode);
+        let span = acquiring.span.clone();
+        let seek = self.seek(name, key, mode, (patience, deadline), &mut acquiring);
+        let result = seek.instrument(span).await;
+        acquiring.ended(&result, patience == Patience::Tries);
+        result
+    }
+
+    async fn seek(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        key: &D::Key,
+        mode: Mode,
+        (patience, deadline): (Patience, Deadline),
+        acquiring: &mut Acquiring<'_>,
+    ) -> LockResult<Option<Handle<D>>> {
         if self.closing.is_cancelled() {
             return Err(LockError::Cancelled);
         }
-        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
         let ticket = self.queue.join(key.clone(), mode, patience);
-        let claim = Arc::new(Claim::new(ticket, Arc::clone(&self.options.clock)));
+        let claim = Arc::new(Claim::new(name, ticket, &self.instruments));
         let attempt = Attempt::new(key.clone(), mode, LossReporter(Arc::clone(&claim) as _));
-        let mut candidate = Candidate::new(self, name, attempt, claim);
+        let mut candidate = Candidate::new(self, attempt, claim);
         loop {
+            if patience == Patience::Waits && candidate.must_queue() {
+                acquiring.waits();
+            }
             if !candidate.admitted(deadline).await? {
                 return Ok(None);
             }
@@ -119,6 +169,7 @@ impl<D: Driver> Engine<D> {
                 return Ok(None);
             }
             require_runtime()?;
+            acquiring.waits();
             if candidate.waits_at_server() {
                 return candidate.wait(deadline).await;
             }
@@ -133,9 +184,9 @@ impl<D: Driver> Engine<D> {
     ) -> LockResult<Handle<D>> {
         let hold = Arc::new(hold);
         if let Some(lease) = lease {
-            hold.claim.set_deadline(lease.deadline());
+            hold.claim.begin_lease(lease.deadline(), self.options.limit_of(lease));
         }
-        hold.claim.ticket.held();
+        hold.claim.becomes_a_hold();
         let handle = Handle::new(Arc::clone(self), Arc::clone(&hold));
         if !self.holds.insert(&hold) {
             return Err(LockError::Cancelled);
@@ -150,6 +201,13 @@ impl<D: Driver> Engine<D> {
 
     /// Gives a lock back for its holder. Dropped half way, the background finishes it.
     pub(crate) async fn release(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
+        let span = self.instruments.releasing(hold.name(), hold.claim.ticket.mode());
+        let result = self.let_go(hold).instrument(span.clone()).await;
+        instruments::released(&span, &result);
+        result
+    }
+
+    async fn let_go(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
         if let Err(reason) = hold.claim.close() {
             self.give_back(hold);
             return Err(LockError::LockLost(reason));
@@ -206,7 +264,7 @@ impl<D: Driver> Engine<D> {
             Box::pin(async move {
                 let answered = |result: &LockResult<()>| engine.gave_back(&hold, result);
                 let release = || Box::pin(engine.driver.release(&hold.grant)) as BoxFuture<'_, _>;
-                engine.persist("release", &hold.name, release, answered).await;
+                engine.persist("release", hold.name(), release, answered).await;
             })
         });
     }
@@ -214,7 +272,6 @@ impl<D: Driver> Engine<D> {
     /// Gives up an attempt; what it may have left at the backend is undone in the background.
     pub(crate) fn withdraw(
         self: &Arc<Self>,
-        name: &Arc<str>,
         attempt: Attempt<D::Key, D::Place>,
         claim: Arc<Claim<D::Key>>,
     ) {
@@ -226,12 +283,11 @@ impl<D: Driver> Engine<D> {
             return;
         }
         self.holds.withdrawal_begins();
-        let (engine, name) = (Arc::clone(self), Arc::clone(name));
+        let engine = Arc::clone(self);
         let attempt = Arc::new(tokio::sync::Mutex::new(attempt));
         let ended = Arc::new(Mutex::new(false));
         spawn_to_the_end(self.options.home, move || {
-            let (engine, name, claim) =
-                (Arc::clone(&engine), Arc::clone(&name), Arc::clone(&claim));
+            let (engine, claim) = (Arc::clone(&engine), Arc::clone(&claim));
             let (attempt, ended) = (Arc::clone(&attempt), Arc::clone(&ended));
             Box::pin(async move {
                 let answered = |_: &LockResult<()>| {
@@ -247,7 +303,7 @@ impl<D: Driver> Engine<D> {
                         async move { engine.driver.withdraw(&mut *attempt.lock().await).await },
                     ) as BoxFuture<'_, _>
                 };
-                engine.persist("withdrawal", &name, withdraw, answered).await;
+                engine.persist("withdrawal", &claim.name, withdraw, answered).await;
             })
         });
     }

@@ -96,7 +96,7 @@ impl<D: Driver> Drop for Handle<D> {
 impl<D: Driver> fmt::Debug for Handle<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
-            .field("name", &self.hold().name)
+            .field("name", &self.hold().name())
             .field("is_lost", &self.is_lost())
             .finish_non_exhaustive()
     }

@@ -15,19 +15,22 @@ use crate::token::FencingToken;
 pub(crate) struct Hold<D: Driver> {
     pub(crate) claim: Arc<Claim<D::Key>>,
     pub(crate) grant: D::Grant,
-    pub(crate) name: Arc<str>,
     pub(crate) token: OnceLock<FencingToken>,
     /// Somebody sees to the release.
     leaving: AtomicBool,
 }
 
 impl<D: Driver> Hold<D> {
-    pub(crate) fn new(claim: Arc<Claim<D::Key>>, grant: D::Grant, name: Arc<str>) -> Self {
-        Self { claim, grant, name, token: OnceLock::new(), leaving: AtomicBool::new(false) }
+    pub(crate) fn new(claim: Arc<Claim<D::Key>>, grant: D::Grant) -> Self {
+        Self { claim, grant, token: OnceLock::new(), leaving: AtomicBool::new(false) }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.claim.ticket.id()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.claim.name
     }
 
     /// `true` for exactly one caller, who then has to give the lock back.
@@ -70,7 +73,7 @@ impl<D: Driver> Holds<D> {
             match result {
                 // A lost lock needs no release.
                 Ok(()) | Err(LockError::LockLost(_)) => {}
-                Err(error) => state.failures.push((hold.name.to_string(), error.retold())),
+                Err(error) => state.failures.push((hold.name().to_owned(), error.retold())),
             }
             self.changed.notify_waiters();
         }
@@ -110,7 +113,7 @@ impl<D: Driver> Holds<D> {
     pub(crate) fn failures(&self, left: impl Fn() -> LockError) -> Vec<(String, LockError)> {
         let mut state = self.lock();
         let mut failures = std::mem::take(&mut state.failures);
-        failures.extend(state.holds.values().map(|hold| (hold.name.to_string(), left())));
+        failures.extend(state.holds.values().map(|hold| (hold.name().to_owned(), left())));
         failures
     }
 

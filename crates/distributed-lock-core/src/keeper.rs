@@ -3,12 +3,14 @@
 //! One task for all leases, started by the first. What it does with each lease is decided by
 //! [`LeaseMachine`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::background::{Home, Resident};
 use crate::clock::Moment;
@@ -16,7 +18,8 @@ use crate::driver::{Driver, Extension, Lease};
 use crate::engine::Engine;
 use crate::error::LockResult;
 use crate::hold::Hold;
-use crate::lease::{LeaseCommand, LeaseEnd, LeaseEvent, LeaseMachine};
+use crate::instruments::extended;
+use crate::lease::{LeaseCommand, LeaseEvent, LeaseMachine};
 use crate::timeout::bounded;
 
 pub(crate) struct Keeper<D: Driver> {
@@ -34,6 +37,10 @@ struct Leases<D: Driver> {
     kept: HashMap<u64, Kept<D>>,
     /// When each lease wants attention.
     due: BTreeSet<(Moment, u64)>,
+    /// When the keeper looks again by itself.
+    looks_again: Option<Moment>,
+    /// Those that have ended and were not told yet.
+    ended: Vec<(Arc<Hold<D>>, Cow<'static, str>)>,
 }
 
 struct Kept<D: Driver> {
@@ -47,7 +54,12 @@ type Answer<D> = (Batch<D>, LockResult<Vec<Extension>>);
 
 impl<D: Driver> Keeper<D> {
     pub(crate) fn new(home: Home, engine: Weak<Engine<D>>) -> Self {
-        let leases = Leases { kept: HashMap::new(), due: BTreeSet::new() };
+        let leases = Leases {
+            kept: HashMap::new(),
+            due: BTreeSet::new(),
+            looks_again: None,
+            ended: Vec::new(),
+        };
         let schedule = Arc::new(Schedule { leases: Mutex::new(leases), earlier: Notify::new() });
         let kept = Arc::clone(&schedule);
         let resident = Resident::new(home, move || {
@@ -57,17 +69,17 @@ impl<D: Driver> Keeper<D> {
         Self { schedule, resident }
     }
 
-    /// Keeps a lease alive from now on.
+    /// Keeps a lease alive from now on, until its hold's limit.
     pub(crate) fn keep(&self, hold: &Arc<Hold<D>>, lease: Lease, cadence: Duration) {
-        let machine = LeaseMachine::granted(lease, cadence);
+        let machine = LeaseMachine::granted(lease, cadence).until(hold.claim.limit());
         let due = lease.sent().after(cadence).min(machine.deadline());
         let mut leases = self.schedule.lock();
-        let is_first = leases.due.first().is_none_or(|(first, _)| due < *first);
+        let is_earlier = leases.looks_again.is_none_or(|next| due < next);
         leases.due.insert((due, hold.id()));
         leases.kept.insert(hold.id(), Kept { hold: Arc::clone(hold), machine, due });
         drop(leases);
         self.resident.ensure();
-        if is_first {
+        if is_earlier {
             self.schedule.earlier.notify_one();
         }
     }
@@ -82,12 +94,12 @@ async fn keep<D: Driver>(engine: Weak<Engine<D>>, schedule: Arc<Schedule<D>>) {
     let mut extensions: JoinSet<Answer<D>> = JoinSet::new();
     if let Some(alive) = engine.upgrade() {
         // An earlier keeper may have ended with its runtime, and extensions with it.
-        schedule.lock().forget_questions(alive.clock().now());
+        schedule.change(|leases| leases.forget_questions(alive.clock().now()));
     }
     loop {
         let Some(alive) = engine.upgrade() else { return };
         let now = alive.clock().now();
-        let (batch, next) = schedule.lock().collect_due(now);
+        let (batch, next) = schedule.change(|leases| leases.collect_due(now));
         if !batch.is_empty() {
             extensions.spawn(extend(Arc::clone(&alive), batch));
         }
@@ -98,7 +110,10 @@ async fn keep<D: Driver>(engine: Weak<Engine<D>>, schedule: Arc<Schedule<D>>) {
             Some(answer) = extensions.join_next() => {
                 let Some(alive) = engine.upgrade() else { return };
                 match answer {
-                    Ok(answer) => schedule.lock().take_answer(alive.clock().now(), answer),
+                    Ok(answer) => {
+                        let now = alive.clock().now();
+                        schedule.change(|leases| leases.take_answer(now, answer));
+                    }
                     // The driver panicked: its leases run out by their own deadline.
                     Err(error) => tracing::error!(%error, "extension ended abnormally"),
                 }
@@ -121,7 +136,13 @@ async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D>
     let cadence = engine.driver.extension_cadence().unwrap_or(Duration::MAX);
     let limit = engine.options.operation_timeout.min(cadence / 2);
     let grants: Vec<&D::Grant> = batch.iter().map(|hold| &hold.grant).collect();
-    let result = bounded(limit, engine.driver.extend(&grants)).await;
+    let span = engine.instruments.extending(grants.len());
+    let result = bounded(limit, engine.driver.extend(&grants)).instrument(span.clone()).await;
+    extended(&span, &result);
+    for (index, hold) in batch.iter().enumerate() {
+        let extension = result.as_ref().ok().and_then(|outcomes| outcomes.get(index));
+        engine.instruments.renewed(hold.claim.ticket.mode(), extension);
+    }
     if let Err(error) = &result {
         tracing::warn!(locks = grants.len(), %error, "extension failed, will be tried again");
     }
@@ -130,6 +151,18 @@ async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D>
 }
 
 impl<D: Driver> Schedule<D> {
+    /// Changes the leases and then, unlocked, tells those that have ended by it.
+    fn change<T>(&self, change: impl FnOnce(&mut Leases<D>) -> T) -> T {
+        let mut leases = self.lock();
+        let result = change(&mut leases);
+        let ended = std::mem::take(&mut leases.ended);
+        drop(leases);
+        for (hold, reason) in ended {
+            hold.claim.lose(&reason);
+        }
+        result
+    }
+
     fn lock(&self) -> MutexGuard<'_, Leases<D>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +183,8 @@ impl<D: Driver> Leases<D> {
                 .collect();
             batch.extend(near.into_iter().filter_map(|id| self.feed(id, now, LeaseEvent::Tick)));
         }
-        (batch, self.due.first().map(|(due, _)| *due))
+        self.looks_again = self.due.first().map(|(due, _)| *due);
+        (batch, self.looks_again)
     }
 
     /// Whoever was asked will not answer.
@@ -168,7 +202,8 @@ impl<D: Driver> Leases<D> {
             let event = match outcomes.next() {
                 Some(Extension::Extended(lease)) => LeaseEvent::Extended(lease),
                 Some(Extension::Refused(reason)) => {
-                    hold.claim.lose(&reason);
+                    // Told by the server's reason, which comes before the keeper's own.
+                    self.ended.push((Arc::clone(&hold), reason.into()));
                     LeaseEvent::Refused
                 }
                 Some(Extension::Unknown(_)) | None => LeaseEvent::Unknown,
@@ -185,12 +220,8 @@ impl<D: Driver> Leases<D> {
             LeaseCommand::SleepUntil(due) => (due, None),
             LeaseCommand::Extend => (kept.machine.deadline(), Some(Arc::clone(&kept.hold))),
             LeaseCommand::Lose(end) => {
-                let hold = Arc::clone(&kept.hold);
+                self.ended.push((Arc::clone(&kept.hold), end.reason().into()));
                 self.forget(id);
-                hold.claim.lose(match end {
-                    LeaseEnd::RanOut => "its lease ran out before it was extended",
-                    LeaseEnd::Refused => "the server refused to extend it",
-                });
                 return None;
             }
         };

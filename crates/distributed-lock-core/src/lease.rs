@@ -39,6 +39,19 @@ pub enum LeaseEnd {
     RanOut,
     /// The server refused an extension.
     Refused,
+    /// It was held for as long as it may be, see [`LeaseMachine::until`].
+    LimitReached,
+}
+
+impl LeaseEnd {
+    /// What its holder is told.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::RanOut => "its lease ran out before it was extended",
+            Self::Refused => "the server refused to extend it",
+            Self::LimitReached => "it was held for as long as max_hold or auto_extend(false) allow",
+        }
+    }
 }
 
 /// One lease, from its grant to its end.
@@ -51,6 +64,8 @@ pub struct LeaseMachine {
     deadline: Moment,
     next: Moment,
     asking: bool,
+    /// Not relied on from here, whatever the server grants.
+    limit: Moment,
 }
 
 impl LeaseMachine {
@@ -62,7 +77,16 @@ impl LeaseMachine {
             deadline: lease.deadline(),
             next: lease.sent().after(cadence),
             asking: false,
+            limit: Moment::NEVER,
         }
+    }
+
+    /// Ends it at `limit` at the latest. Once it lasts until then it is not extended any more.
+    #[must_use]
+    pub fn until(mut self, limit: Moment) -> Self {
+        self.limit = limit;
+        self.stop_at_limit();
+        self
     }
 
     /// From when on the holder may not rely on it.
@@ -86,7 +110,9 @@ impl LeaseMachine {
     /// Takes one event and says what to do.
     pub fn on(&mut self, now: Moment, event: LeaseEvent) -> LeaseCommand {
         if now >= self.deadline {
-            return LeaseCommand::Lose(LeaseEnd::RanOut);
+            let limited = self.deadline >= self.limit;
+            let end = if limited { LeaseEnd::LimitReached } else { LeaseEnd::RanOut };
+            return LeaseCommand::Lose(end);
         }
         match event {
             LeaseEvent::Tick if self.asking => {}
@@ -100,6 +126,7 @@ impl LeaseMachine {
                 self.asking = false;
                 self.deadline = self.deadline.max(lease.deadline());
                 self.next = lease.sent().after(self.cadence);
+                self.stop_at_limit();
             }
             LeaseEvent::Unknown => {
                 self.asking = false;
@@ -110,6 +137,13 @@ impl LeaseMachine {
         }
         let due = if self.asking { self.deadline } else { self.next.min(self.deadline) };
         LeaseCommand::SleepUntil(due)
+    }
+
+    fn stop_at_limit(&mut self) {
+        if self.deadline >= self.limit {
+            self.deadline = self.limit;
+            self.next = Moment::NEVER;
+        }
     }
 }
 
@@ -150,15 +184,30 @@ mod tests {
         assert_eq!(end, LeaseCommand::Lose(LeaseEnd::RanOut));
     }
 
+    #[test]
+    fn it_ends_at_its_limit_and_is_not_extended_for_nothing() {
+        let mut machine = LeaseMachine::granted(lease(0), 10 * SECOND).until(at(38));
+        assert_eq!(machine.on(at(10), LeaseEvent::Tick), LeaseCommand::Extend);
+        let enough = machine.on(at(11), LeaseEvent::Extended(lease(10)));
+        assert_eq!(enough, LeaseCommand::SleepUntil(at(38)));
+        assert_eq!(machine.on(at(37), LeaseEvent::Tick), LeaseCommand::SleepUntil(at(38)));
+        let end = machine.on(at(38), LeaseEvent::Tick);
+        assert_eq!(end, LeaseCommand::Lose(LeaseEnd::LimitReached));
+        let mut brief = LeaseMachine::granted(lease(0), 10 * SECOND).until(at(5));
+        assert_eq!(brief.on(at(4), LeaseEvent::Tick), LeaseCommand::SleepUntil(at(5)));
+        assert_eq!(brief.deadline(), at(5));
+    }
+
     proptest! {
         /// Whatever happens, it is never relied on past the last extension that arrived in time,
         /// and it never ends before that without a refusal.
         #[test]
         fn the_deadline_is_that_of_the_last_timely_extension(
-            steps in prop::collection::vec((0_u64..12, 0_u8..3), 1..60)
+            steps in prop::collection::vec((0_u64..12, 0_u8..3), 1..60),
+            limit in 1_u64..200,
         ) {
-            let mut machine = LeaseMachine::granted(lease(0), 10 * SECOND);
-            let (mut now, mut relied, mut sent) = (0, 30, None);
+            let mut machine = LeaseMachine::granted(lease(0), 10 * SECOND).until(at(limit));
+            let (mut now, mut relied, mut sent) = (0, limit.min(30), None);
             for (passed, kind) in steps {
                 now += passed;
                 let event = match (kind, sent) {
@@ -168,14 +217,19 @@ mod tests {
                 };
                 let command = machine.on(at(now), event);
                 if now >= relied {
-                    prop_assert_eq!(command, LeaseCommand::Lose(LeaseEnd::RanOut));
+                    let limited = relied == limit;
+                    let end = if limited { LeaseEnd::LimitReached } else { LeaseEnd::RanOut };
+                    prop_assert_eq!(command, LeaseCommand::Lose(end));
                     break;
                 }
                 if let (LeaseEvent::Extended(_), Some(sent)) = (event, sent) {
-                    relied = relied.max(sent + 30);
+                    relied = relied.max(sent + 30).min(limit);
                 }
                 match command {
-                    LeaseCommand::Extend => sent = Some(now),
+                    LeaseCommand::Extend => {
+                        prop_assert!(relied < limit, "extended for nothing");
+                        sent = Some(now);
+                    }
                     LeaseCommand::SleepUntil(due) => {
                         prop_assert!(due <= at(relied));
                         if event != LeaseEvent::Tick { sent = None; }

@@ -29,6 +29,7 @@
 //! ```
 
 pub mod background;
+pub mod blocking;
 mod candidate;
 mod claim;
 pub mod clock;
@@ -39,8 +40,10 @@ pub mod error;
 mod guarantees;
 mod guard;
 mod handle;
+mod held_locks;
 mod hold;
 mod holder;
+mod instruments;
 mod keeper;
 pub mod lease;
 mod lock_name;
@@ -49,7 +52,9 @@ mod mode;
 mod newtypes;
 pub mod prelude;
 mod provider;
+mod provider_ext;
 mod queue;
+pub mod telemetry;
 pub mod timeout;
 mod token;
 pub mod traits;
@@ -59,6 +64,7 @@ pub use erased::{DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSe
 pub use guarantees::{Guarantees, HoldEnds, TokenDurability, WaitOrder};
 pub use guard::Guarded;
 pub use handle::Handle;
+pub use held_locks::HeldLocks;
 pub use holder::Holder;
 pub use lock_name::LockName;
 pub use mode::Mode;

@@ -3,5 +3,5 @@
 pub use crate::error::{LockError, LockResult};
 pub use crate::traits::{
     DistributedLock, DistributedReaderWriterLock, DistributedSemaphore, LockHandle, LockProvider,
-    LockProviderExt, Provider, ReaderWriterLockProvider, SemaphoreProvider,
+    LockProviderExt, Provider, ProviderExt, ReaderWriterLockProvider, SemaphoreProvider,
 };

@@ -244,6 +244,10 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
         self.id
     }
 
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Completes with `true` once the ticket is admitted, with `false` once it is refused.
     ///
     /// Dropping the future changes nothing; the ticket keeps its place.

@@ -40,6 +40,11 @@ impl Deadline {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 
+    /// What is left until then; `None` means for ever.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// How long one operation may still take: the operation timeout, but no longer than until one
     /// operation timeout after the deadline.
     pub(crate) fn bound(&self, operation_timeout: Duration) -> Duration {

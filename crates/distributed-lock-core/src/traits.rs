@@ -12,6 +12,8 @@ use crate::holder::Holder;
 use crate::mode::Mode;
 use crate::token::FencingToken;
 
+pub use crate::provider_ext::ProviderExt;
+
 /// A mutex that works across processes and machines.
 ///
 /// Nothing is re-entrant: a second acquire waits, also in the task that holds the first. The mutex

@@ -146,6 +146,10 @@ impl Driver for FileDriver {
         counter::draw(grant.key.token().as_ref(), &self.options, || grant.check_held()).await
     }
 
+    fn backend(&self) -> &'static str {
+        "file"
+    }
+
     fn guarantees(&self) -> Guarantees {
         Guarantees::new(HoldEnds::WithProcess, LOSS_TOLD_WITHIN)
             .with_tokens(TokenDurability::SurviveDataLoss, "one name in one directory")

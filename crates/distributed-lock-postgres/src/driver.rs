@@ -289,6 +289,10 @@ impl Driver for PostgresDriver {
         self.tokens.draw(grant.locked.session()).await
     }
 
+    fn backend(&self) -> &'static str {
+        "postgres"
+    }
+
     fn guarantees(&self) -> Guarantees {
         let options = self.sessions.options();
         let told_within = options.keepalive.saturating_mul(2);

@@ -19,6 +19,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Called on the runtime that the case uses the provider from, at least at first.
     fn connect(&self) -> impl Future<Output = Self::Provider> + Send;
 
+    /// Two names that the backend takes for one lock, if it has such names.
+    fn spellings(&self) -> Option<[String; 2]> {
+        None
+    }
+
     /// The operation timeout of the providers that [`connect`](Self::connect) returns.
     fn operation_timeout(&self) -> Duration {
         Duration::from_secs(2)
@@ -31,6 +36,21 @@ pub trait Loses: Backend {
     ///
     /// `name` is the name as the case gave it, `native_key` what the provider calls it.
     fn lose(&self, name: &str, native_key: &str) -> impl Future<Output = ()> + Send;
+}
+
+/// A backend with leases whose holds can be limited, for the cases `with limits`.
+pub trait Limits: Backend {
+    /// As [`connect`](Backend::connect), with a limit to every hold.
+    fn connect_limited(&self, limit: HoldLimit) -> impl Future<Output = Self::Provider> + Send;
+}
+
+/// How long a lock may be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldLimit {
+    /// `max_hold` of this length.
+    MaxHold(Duration),
+    /// `auto_extend(false)`.
+    NoExtension,
 }
 
 /// The same backend, its providers erased.
@@ -47,8 +67,18 @@ impl<B: Backend> Backend for Erased<B> {
         DynLockProvider::new(self.0.connect().await)
     }
 
+    fn spellings(&self) -> Option<[String; 2]> {
+        self.0.spellings()
+    }
+
     fn operation_timeout(&self) -> Duration {
         self.0.operation_timeout()
+    }
+}
+
+impl<B: Limits> Limits for Erased<B> {
+    async fn connect_limited(&self, limit: HoldLimit) -> DynLockProvider {
+        DynLockProvider::new(self.0.connect_limited(limit).await)
     }
 }
 

@@ -13,6 +13,7 @@
 /// | `semaphore` | semaphores; those of one permit pass the mutex's cases, too |
 /// | `fencing` | fencing tokens |
 /// | `leases` | leases of a few seconds at most |
+/// | `limits` | [`Limits`](crate::Limits), and leases of a few seconds at most |
 /// | `loss` | [`Loses`](crate::Loses), and fencing tokens |
 ///
 /// See the [crate's documentation](crate) for an example.
@@ -85,11 +86,29 @@ macro_rules! conformance {
             guarding:
                 guarded_work_completes_with_its_value,
                 guarded_work_is_stopped_by_loss_only;
+            scoped:
+                work_runs_under_its_lock,
+                without_the_lock_no_work_begins,
+                however_work_ends_its_lock_is_free;
+            composite:
+                opposite_orders_never_deadlock_in_one_process,
+                opposite_orders_never_deadlock_between_processes,
+                one_lock_is_acquired_once,
+                all_or_nothing;
+            blocking:
+                it_works_on_any_thread,
+                a_thread_waits_its_turn,
+                a_dropped_handle_releases,
+                a_shutdown_ends_it,
+                every_kind_of_lock_is_there;
             shutdown:
                 handles_are_told_loss_and_their_locks_freed,
                 waiters_are_cancelled,
                 nothing_is_acquired_afterwards,
                 what_is_under_way_is_waited_for;
+            telemetry:
+                acquires_and_holds_are_measured,
+                acquires_and_releases_are_spans;
             extremes:
                 awkward_names_are_distinct_locks,
                 too_long_a_name_is_invalid,
@@ -136,6 +155,16 @@ macro_rules! conformance {
                 a_lease_is_renewed,
                 a_lease_is_renewed_after_its_runtime_ended,
                 a_lease_is_renewed_while_its_runtime_is_not_driven;
+            telemetry_of_leases:
+                renewals_are_counted;
+        );
+    };
+
+    (@group limits, $backend:expr) => {
+        $crate::conformance!(@cases $backend;
+            limits:
+                max_hold_ends_a_hold,
+                without_auto_extend_a_hold_ends_after_its_lease;
         );
     };
 
@@ -148,6 +177,11 @@ macro_rules! conformance {
                 it_can_be_acquired_again_while_the_lost_handle_is_out,
                 a_local_waiter_goes_on,
                 a_lost_lock_has_no_token;
+            scoped_loss:
+                work_is_ended,
+                the_loss_of_one_of_many_is_told;
+            telemetry_of_loss:
+                a_loss_is_told_once;
         );
     };
 

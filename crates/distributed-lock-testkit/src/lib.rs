@@ -45,6 +45,7 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
+//! | [`listening`] | what locks tell: a recorder of metrics and a subscriber of traces |
 //! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
 //! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
 //! | [`bounds`] | how long things may take |
@@ -63,6 +64,7 @@ pub mod chaos;
 mod conformance;
 pub mod faults;
 pub mod history;
+pub mod listening;
 #[cfg(unix)]
 pub mod nemesis;
 mod polled;
@@ -78,4 +80,4 @@ pub mod worker;
 pub use as_mutex::{
     OnePermit, OnePermitProvider, OnePermits, WriteLock, WriteLockProvider, WriteLocks,
 };
-pub use backend::{Backend, Erased, Loses};
+pub use backend::{Backend, Erased, HoldLimit, Limits, Loses};

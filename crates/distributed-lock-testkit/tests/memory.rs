@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use distributed_lock_core::memory::{Behaviour, MemoryLockProvider, MemoryStore};
-use distributed_lock_testkit::{Backend, Loses, conformance};
+use distributed_lock_core::memory::{
+    Behaviour, MemoryLockProvider, MemoryLockProviderBuilder, MemoryStore,
+};
+use distributed_lock_testkit::{Backend, HoldLimit, Limits, Loses, conformance};
 
 conformance!(lasting: Memory::lasting(),
     with readers_writer, with semaphore, with fencing, with loss);
 conformance!(leased: Memory::leased(),
-    with readers_writer, with semaphore, with fencing, with leases, with loss);
+    with readers_writer, with semaphore, with fencing, with leases, with limits, with loss);
 conformance!(late: Memory::late(), with semaphore, with fencing, with loss);
 
 /// A store in this process, a new one for each case.
@@ -35,17 +37,30 @@ impl Memory {
         memory.store.behave(Behaviour::AnswerLate(Duration::from_nanos(1)));
         memory
     }
+
+    fn builder(&self) -> MemoryLockProviderBuilder {
+        let builder = MemoryLockProvider::builder().store(self.store.clone());
+        match self.lease {
+            Some(lease) => builder.lease(lease),
+            None => builder,
+        }
+    }
 }
 
 impl Backend for Memory {
     type Provider = MemoryLockProvider;
 
     async fn connect(&self) -> MemoryLockProvider {
-        let mut builder = MemoryLockProvider::builder().store(self.store.clone());
-        if let Some(lease) = self.lease {
-            builder = builder.lease(lease);
+        self.builder().build()
+    }
+}
+
+impl Limits for Memory {
+    async fn connect_limited(&self, limit: HoldLimit) -> MemoryLockProvider {
+        match limit {
+            HoldLimit::MaxHold(most) => self.builder().max_hold(most).build(),
+            HoldLimit::NoExtension => self.builder().auto_extend(false).build(),
         }
-        builder.build()
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use distributed_lock_core::clock::Clock;
 use distributed_lock_core::memory::{MemoryDriver, MemoryStore};
-use distributed_lock_testkit::faults::{Store, exhaustive, leases, requests, unreachable, waiting};
+use distributed_lock_testkit::faults::{
+    Store, exhaustive, leases, limits, requests, scoped, shutdown, unreachable, waiting,
+};
 
 #[test]
 fn every_call_with_every_outcome_lasting() {
@@ -93,6 +95,39 @@ fn a_lease_is_lost_by_the_clock_alone() {
 #[test]
 fn a_late_grant_has_less_of_its_lease() {
     leases::a_late_grant_has_less_of_its_lease(Memory::leased);
+}
+
+#[test]
+fn max_hold_ends_a_lease() {
+    limits::max_hold_ends_a_lease(Memory::leased);
+}
+
+#[test]
+fn without_auto_extend_a_lease_ends_after_its_term() {
+    limits::without_auto_extend_a_lease_ends_after_its_term(Memory::leased);
+}
+
+#[test]
+fn a_failed_release_is_returned() {
+    scoped::a_failed_release_is_returned(Memory::lasting);
+    scoped::a_failed_release_is_returned(Memory::leased);
+}
+
+#[test]
+fn acquire_all_gives_back_what_it_had() {
+    scoped::acquire_all_gives_back_what_it_had(Memory::lasting);
+    scoped::acquire_all_gives_back_what_it_had(Memory::leased);
+}
+
+#[test]
+fn no_poll_starts_after_the_deadline() {
+    scoped::no_poll_starts_after_the_deadline(Memory::leased);
+}
+
+#[test]
+fn a_busy_shutdown_ends_in_time_and_names_the_ten() {
+    shutdown::a_busy_shutdown_ends_in_time_and_names_the_ten(Memory::lasting);
+    shutdown::a_busy_shutdown_ends_in_time_and_names_the_ten(Memory::leased);
 }
 
 struct Memory {

@@ -100,6 +100,20 @@ impl MemoryLockProviderBuilder {
         self
     }
 
+    /// Ends every lease this long after it was asked for; its holder is told loss then. Default: it is
+    /// renewed as long as it is held. Locks without a lease are not limited.
+    pub fn max_hold(mut self, most: Duration) -> Self {
+        self.options = self.options.max_hold(most);
+        self
+    }
+
+    /// Whether leases are renewed while they are held. Default: they are. If not, each ends after its
+    /// first term, and its holder is told loss then.
+    pub fn auto_extend(mut self, on: bool) -> Self {
+        self.options = self.options.auto_extend(on);
+        self
+    }
+
     /// Sets the clock of the leases. Default: the machine's.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.options = self.options.clock(clock);

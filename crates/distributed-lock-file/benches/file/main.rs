@@ -9,6 +9,7 @@
 mod bare;
 mod hand_over;
 mod spinner;
+mod telemetry;
 mod uncontended;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ fn main() {
     let _spinners = spinner::start();
     spinner::bind_to_core(0);
     uncontended::run();
+    telemetry::run();
     hand_over::run();
 }
 
@@ -30,6 +32,15 @@ fn report(what: &str, goal: f64, bare: &[Duration], ours: &[Duration]) {
     let ratio = median(ratios.collect(), f64::total_cmp);
     let (bare, ours) = (median(bare.to_vec(), Ord::cmp), median(ours.to_vec(), Ord::cmp));
     println!("{what:<52} bare {bare:>9.2?}  ours {ours:>9.2?}  ratio {ratio:.2} (goal ≤ {goal})");
+}
+
+/// Prints one line: what, its median, and which share of a whole lock that is, against the goal.
+fn report_share(what: &str, goal: f64, took: Duration, share: f64) {
+    println!(
+        "{what:<52} {took:>9.2?}  {:.2} % of a lock (goal ≤ {} %)",
+        share * 100.0,
+        goal * 100.0
+    );
 }
 
 fn median<T: Copy>(mut values: Vec<T>, order: impl FnMut(&T, &T) -> std::cmp::Ordering) -> T {

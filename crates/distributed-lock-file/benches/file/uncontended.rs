@@ -35,7 +35,7 @@ fn bare_block(path: &Path) -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-async fn our_block(lock: &impl DistributedLock) -> Duration {
+pub(crate) async fn our_block(lock: &impl DistributedLock) -> Duration {
     let start = Instant::now();
     for _ in 0..ROUNDS {
         lock.acquire(None).await.unwrap().release().await.unwrap();

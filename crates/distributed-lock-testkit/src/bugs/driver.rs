@@ -192,6 +192,10 @@ impl<D: Driver> Driver for Buggy<D> {
         Ok(self.token(self.link.travel(Call::FencingToken, request).await?))
     }
 
+    fn backend(&self) -> &'static str {
+        self.driver.backend()
+    }
+
     fn guarantees(&self) -> Guarantees {
         self.driver.guarantees()
     }

@@ -59,7 +59,7 @@ fn renewed_elsewhere<T>(backend: &impl Backend, then: impl FnOnce(Runtime) -> T)
     drop(first);
 }
 
-fn lease_of(provider: &impl Provider) -> Duration {
+pub(super) fn lease_of(provider: &impl Provider) -> Duration {
     match provider.guarantees().hold_ends {
         HoldEnds::WithLease(lease) => lease,
         other => panic!("cases for leases need leases, not {other:?}"),

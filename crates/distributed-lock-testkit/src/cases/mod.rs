@@ -1,19 +1,27 @@
 //! The cases, by theme. Each takes a backend, and panics if a promise is broken.
 
+pub mod blocking;
 pub mod cancellation;
+pub mod composite;
 pub mod drops;
 pub mod exclusion;
 pub mod extremes;
 pub mod fencing;
 pub mod guarding;
 pub mod leases;
+pub mod limits;
 pub mod loss;
 pub mod order;
 pub mod readers_writer;
 pub mod release;
+pub mod scoped;
+pub mod scoped_loss;
 pub mod second_runtime;
 pub mod semaphore;
 pub mod shutdown;
+pub mod telemetry;
+pub mod telemetry_of_leases;
+pub mod telemetry_of_loss;
 pub mod waiting;
 
 use distributed_lock_core::traits::{DistributedLock, LockProvider};

@@ -92,11 +92,20 @@ impl<D: Driver> Driver for FaultyDriver<D> {
 
     /// A release that is to be spoiled goes the long way.
     fn release_now(&self, grant: &D::Grant) -> Option<LockResult<()>> {
-        if self.script.spoils_next(Call::Release) { None } else { self.driver.release_now(grant) }
+        if self.script.spoils_next(Call::Release) {
+            return None;
+        }
+        let released = self.driver.release_now(grant)?;
+        self.script.next(Call::Release);
+        Some(released)
     }
 
     async fn fencing_token(&self, grant: &D::Grant) -> LockResult<FencingToken> {
         self.spoil(Call::FencingToken, self.driver.fencing_token(grant)).await
+    }
+
+    fn backend(&self) -> &'static str {
+        self.driver.backend()
     }
 
     fn guarantees(&self) -> Guarantees {

@@ -184,7 +184,7 @@ fn extensions<S: Store>(store: S, leases: u32, at_once: bool) -> u64 {
     requests.get()
 }
 
-fn lease_of(driver: &impl Driver) -> Duration {
+pub(super) fn lease_of(driver: &impl Driver) -> Duration {
     match driver.guarantees().hold_ends {
         HoldEnds::WithLease(lease) => lease,
         other => panic!("cases for leases need leases, not {other:?}"),

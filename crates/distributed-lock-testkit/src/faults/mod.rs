@@ -33,8 +33,11 @@
 mod driver;
 pub mod exhaustive;
 pub mod leases;
+pub mod limits;
 pub mod requests;
+pub mod scoped;
 mod script;
+pub mod shutdown;
 pub mod unreachable;
 pub mod waiting;
 

@@ -3,6 +3,11 @@
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(not(feature = "redis"))]
+#[path = "no_redis.rs"]
+mod redis;
 
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_core::error::{LockError, LockResult};
@@ -17,7 +22,8 @@ use self::options::UrlOptions;
 /// |---|---|---|
 /// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
 /// | `postgres://…`, `postgresql://…` | advisory locks of that database (feature `postgres`) | those of its builder, beside those of PostgreSQL's own URLs |
-/// | `memory://NAME` | locks inside this process, shared by name | `lease`, `operation_timeout`, `keeper_thread` |
+/// | `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS), `unix:///socket` | locks on a Redis server (feature `redis`) | `expiry`, `extension_cadence`, `min_validity`, `max_hold`, `auto_extend`, `operation_timeout`, `key_prefix`, `owner_label`, `protocol` (`auto`, `resp2`, `resp3`), `keeper_thread`; of a socket also `db`, `user` and `pass` |
+/// | `memory://NAME` | locks inside this process, shared by name | `lease`, `max_hold`, `auto_extend`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example
 /// `file:///srv/locks?mode=660&label=nightly%20backup`. Durations are written `500ms`, `30s`, `2m`;
@@ -45,16 +51,27 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
     if let Some("postgres" | "postgresql") = url.split_once(':').map(|(scheme, _)| scheme) {
         return postgres(url).await;
     }
+    let (others, url) = redis::other_servers(url);
     let url = Url::parse(url).map_err(|error| {
         LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
     })?;
+    if url.fragment().is_some() {
+        return Err(LockError::Config("what follows a # is not used; write it as %23".into()));
+    }
     let mut options = UrlOptions::of(url.query().unwrap_or_default())?;
     match url.scheme() {
         "file" => file(&url, options),
         "memory" => {
+            without_authority(&url)?;
             let mut builder = MemoryLockProvider::builder().store(MemoryStore::named(&name(&url)));
             if let Some(lease) = options.duration("lease")? {
                 builder = builder.lease(lease);
+            }
+            if let Some(most) = options.duration("max_hold")? {
+                builder = builder.max_hold(most);
+            }
+            if let Some(on) = options.switch("auto_extend")? {
+                builder = builder.auto_extend(on);
             }
             if let Some(timeout) = options.duration("operation_timeout")? {
                 builder = builder.operation_timeout(timeout);
@@ -65,11 +82,20 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
             options.finish()?;
             Ok(DynLockProvider::new(builder.build()))
         }
+        "redis" | "rediss" | "unix" => redis::connect(others, &url, options).await,
         unknown => Err(LockError::Config(format!(
-            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database and \
-             memory://NAME"
+            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database, \
+             redis://server, rediss://server, unix:///socket and memory://NAME"
         ))),
     }
+}
+
+/// Refuses what is part of an address, where there is none to go to.
+fn without_authority(url: &Url) -> LockResult<()> {
+    if url.username().is_empty() && url.password().is_none() && url.port().is_none() {
+        return Ok(());
+    }
+    Err(LockError::Config(format!("{}:// has no user, password or port", url.scheme())))
 }
 
 /// What follows `memory://`: a name may look like a host, a path or both.
@@ -89,6 +115,7 @@ async fn postgres(_url: &str) -> LockResult<DynLockProvider> {
 
 #[cfg(feature = "file")]
 fn file(url: &Url, mut options: UrlOptions) -> LockResult<DynLockProvider> {
+    without_authority(url)?;
     let directory = url.to_file_path().map_err(|()| {
         LockError::Config("a file URL has an absolute path after three slashes: file:///dir".into())
     })?;

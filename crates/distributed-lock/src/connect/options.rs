@@ -16,7 +16,7 @@ impl UrlOptions {
         let mut given: Vec<(String, String)> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if given.iter().any(|(other, _)| *other == name) {
-                return Err(LockError::Config(format!("option {name:?} is given twice")));
+                return Err(LockError::Config(format!("option {} is given twice", shown(&name))));
             }
             given.push((name.into_owned(), value.into_owned()));
         }
@@ -60,22 +60,27 @@ impl UrlOptions {
         not(feature = "postgres"),
         expect(dead_code, reason = "only PostgreSQL's URLs have options of others")
     )]
-    pub(super) fn rest(self) -> Vec<(String, String)> {
-        self.given
+    pub(super) fn rest(self) -> LockResult<Vec<(String, String)>> {
+        match self.given.iter().find(|(name, _)| !is_name(name)) {
+            None => Ok(self.given),
+            Some(_) => self.finish().map(|()| Vec::new()),
+        }
     }
 
     /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> LockResult<()> {
-        match self.given.first() {
+        let unknown = self.given.iter().find(|(name, _)| !is_name(name)).or(self.given.first());
+        match unknown {
             None => Ok(()),
             Some((name, _)) => Err(LockError::Config(format!(
-                "unknown option {name:?}; known here are {}",
+                "unknown option {}; known here are {}",
+                shown(name),
                 self.known.join(", ")
             ))),
         }
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
         wanted: &str,
@@ -87,6 +92,17 @@ impl UrlOptions {
             None => Err(LockError::Config(format!("option {name}: {text:?} is not {wanted}"))),
         }
     }
+}
+
+/// The name of an option for an error. What does not look like a name may be a secret that lost its
+/// place.
+fn shown(name: &str) -> &str {
+    if is_name(name) { name } else { "(not shown: it is not a name)" }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    !text.is_empty() && text.len() <= 40 && text.chars().all(is_word)
 }
 
 #[cfg(test)]

@@ -43,9 +43,8 @@ pub(super) async fn connect(url: &str) -> LockResult<DynLockProvider> {
     if let Some(on) = options.switch("keeper_thread")? {
         builder = builder.keeper_thread(on);
     }
-    let mut theirs = Serializer::new(String::new());
-    theirs.extend_pairs(options.rest());
-    let connection_string = match theirs.finish() {
+    let theirs = Serializer::new(String::new()).extend_pairs(options.rest()?).finish();
+    let connection_string = match theirs {
         query if query.is_empty() => server.to_owned(),
         query => format!("{server}?{query}"),
     };
