@@ -5,8 +5,9 @@ use std::process::Command;
 
 use crate::cargo::{Done, run};
 
-/// Programs that tests run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+/// Programs that tests run, or files that these need, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 10] = [
+    ("/usr/lib/python3/dist-packages/psycopg2/__init__.py", "python3-psycopg2"),
     ("cc", "gcc"),
     ("flock", "util-linux"),
     ("openssl", "openssl"),

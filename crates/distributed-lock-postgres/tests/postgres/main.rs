@@ -5,4 +5,5 @@
 
 mod conformance;
 mod pooler;
+mod python;
 mod transaction;
