@@ -6,10 +6,11 @@ use std::process::Command;
 use crate::cargo::{Done, run};
 
 /// Programs that tests run, or files that these need, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("/usr/lib/python3/dist-packages/psycopg2/__init__.py", "python3-psycopg2"),
     ("cc", "gcc"),
     ("flock", "util-linux"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("pgbouncer", "pgbouncer"),
     ("postgres", "postgresql"),

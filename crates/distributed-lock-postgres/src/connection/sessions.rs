@@ -10,6 +10,7 @@ use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::limit::within;
 use super::session::{Session, SessionOptions};
 use super::target::Target;
 use crate::error::{NoConnection, TooManyLocks, TooManySessions};
@@ -196,10 +197,11 @@ impl Sessions {
                 })
             }
         };
-        let session = Session::open(&self.target, self.options, retire);
+        // Boxed: rare, and much larger than everything else that an acquire is made of.
+        let session = Box::pin(Session::open(&self.target, self.options, retire));
         let limit = self.limits.operation_timeout;
-        let opened = tokio::time::timeout(limit, session).await;
-        let session = opened.map_err(|_| LockError::connection(NoConnection(limit)))??;
+        let opened = within(limit, session).await;
+        let session = opened.ok_or_else(|| LockError::connection(NoConnection(limit)))??;
         let mut entry = Entry {
             session: Arc::clone(&session),
             locks: 0,
