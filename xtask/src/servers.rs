@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::cargo::{Done, run};
 
 /// Programs that tests run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("cc", "gcc"),
     ("flock", "util-linux"),
     ("openssl", "openssl"),
@@ -16,6 +16,8 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("redis-cli", "redis-tools"),
     ("redis-server", "redis-server"),
     ("script", "bsdutils"),
+    // A module of the system's Python.
+    ("/usr/lib/python3/dist-packages/redis/__init__.py", "python3-redis"),
 ];
 
 /// Where Debian has programs that are not in everybody's search path.
