@@ -17,17 +17,18 @@ pub struct Holder {
     pub since: Option<SystemTime>,
 }
 
-/// For example `pid 4711 on web1 (nightly backup), for 12s`.
+/// For example `pid 4711 on web1 (nightly backup), for 12s`; only the label if that is all there is.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            Some(pid) => write!(f, "pid {pid}")?,
-            None => f.write_str("an unknown process")?,
+        match (self.pid, &self.label) {
+            (Some(pid), _) => write!(f, "pid {pid}")?,
+            (None, Some(label)) => f.write_str(label)?,
+            (None, None) => f.write_str("an unknown process")?,
         }
         if let Some(host) = &self.host {
             write!(f, " on {host}")?;
         }
-        if let Some(label) = &self.label {
+        if let (Some(_), Some(label)) = (self.pid, &self.label) {
             write!(f, " ({label})")?;
         }
         #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
@@ -58,6 +59,8 @@ mod tests {
     #[test]
     fn what_is_known_is_told() {
         assert_eq!(Holder::default().to_string(), "an unknown process");
+        let holder = Holder { label: Some("backup".into()), ..Holder::default() };
+        assert_eq!(holder.to_string(), "backup");
         let host = Some("web1".to_owned());
         let holder = Holder { pid: Some(4711), host, label: Some("backup".into()), since: None };
         assert_eq!(holder.to_string(), "pid 4711 on web1 (backup)");

@@ -37,6 +37,8 @@ struct Leases<D: Driver> {
     kept: HashMap<u64, Kept<D>>,
     /// When each lease wants attention.
     due: BTreeSet<(Moment, u64)>,
+    /// When the keeper looks again by itself.
+    looks_again: Option<Moment>,
     /// Those that have ended and were not told yet.
     ended: Vec<(Arc<Hold<D>>, Cow<'static, str>)>,
 }
@@ -52,7 +54,12 @@ type Answer<D> = (Batch<D>, LockResult<Vec<Extension>>);
 
 impl<D: Driver> Keeper<D> {
     pub(crate) fn new(home: Home, engine: Weak<Engine<D>>) -> Self {
-        let leases = Leases { kept: HashMap::new(), due: BTreeSet::new(), ended: Vec::new() };
+        let leases = Leases {
+            kept: HashMap::new(),
+            due: BTreeSet::new(),
+            looks_again: None,
+            ended: Vec::new(),
+        };
         let schedule = Arc::new(Schedule { leases: Mutex::new(leases), earlier: Notify::new() });
         let kept = Arc::clone(&schedule);
         let resident = Resident::new(home, move || {
@@ -67,12 +74,12 @@ impl<D: Driver> Keeper<D> {
         let machine = LeaseMachine::granted(lease, cadence).until(hold.claim.limit());
         let due = lease.sent().after(cadence).min(machine.deadline());
         let mut leases = self.schedule.lock();
-        let is_first = leases.due.first().is_none_or(|(first, _)| due < *first);
+        let is_earlier = leases.looks_again.is_none_or(|next| due < next);
         leases.due.insert((due, hold.id()));
         leases.kept.insert(hold.id(), Kept { hold: Arc::clone(hold), machine, due });
         drop(leases);
         self.resident.ensure();
-        if is_first {
+        if is_earlier {
             self.schedule.earlier.notify_one();
         }
     }
@@ -176,7 +183,8 @@ impl<D: Driver> Leases<D> {
                 .collect();
             batch.extend(near.into_iter().filter_map(|id| self.feed(id, now, LeaseEvent::Tick)));
         }
-        (batch, self.due.first().map(|(due, _)| *due))
+        self.looks_again = self.due.first().map(|(due, _)| *due);
+        (batch, self.looks_again)
     }
 
     /// Whoever was asked will not answer.

@@ -14,9 +14,9 @@ mod names {
         DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore, FencingToken,
         FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore,
         FileLockHandle, FileLockProvider, FileLockProviderBuilder, FileReadLockHandle,
-        FileSemaphoreHandle, FileWriteLockHandle, Guarantees, LockError, LockHandle, LockProvider,
-        LockProviderExt, LockResult, Provider, ReaderWriterLockProvider, SemaphoreProvider,
-        connect, error, name, prelude, timeout, traits,
+        FileSemaphoreHandle, FileWriteLockHandle, Guarantees, HeldLocks, LockError, LockHandle,
+        LockProvider, LockProviderExt, LockResult, Provider, ProviderExt, ReaderWriterLockProvider,
+        SemaphoreProvider, blocking, connect, error, name, prelude, telemetry, timeout, traits,
     };
 }
 

@@ -162,14 +162,30 @@ impl Session {
         Ok(false)
     }
 
+    /// Does what comes before [`lock`](Self::lock).
+    pub(crate) async fn prepare_lock(
+        &self,
+        key: PostgresAdvisoryLockKey,
+        form: Form,
+    ) -> LockResult<()> {
+        if self.span == Span::Session {
+            return self.prepare_unlock(form, key).await;
+        }
+        let begun = self.in_new_transaction("SELECT pg_backend_pid()").await?;
+        self.remember_backend(&begun);
+        Ok(())
+    }
+
+    /// Undoes [`prepare_lock`](Self::prepare_lock).
+    pub(crate) async fn leave_lock(&self) -> LockResult<()> {
+        match self.span {
+            Span::Session => Ok(()),
+            Span::Transaction => self.roll_back().await,
+        }
+    }
+
     /// Waits for a key in the server's queue. After an error nothing is held.
     pub(crate) async fn lock(&self, key: PostgresAdvisoryLockKey, form: Form) -> LockResult<()> {
-        if self.span == Span::Transaction {
-            let begun = self.in_new_transaction("SELECT pg_backend_pid()").await?;
-            self.remember_backend(&begun);
-        } else {
-            self.prepare_unlock(form, key).await?;
-        }
         self.link.set_blocked(true);
         let unblocked = Unblocked(&self.link);
         let result = match self.span {

@@ -1,7 +1,7 @@
 //! Locks on a private PostgreSQL server.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ mod observer;
 mod partition;
 mod pooler;
 mod processes;
+mod python;
 mod queue;
 mod refusals;
 mod resources;

@@ -20,9 +20,9 @@ async fn by(proxy: &FaultProxy, server: &PostgresServer) -> PostgresLockProvider
 }
 
 /// Ends with `Connection` in time.
-async fn is_unreachable<T: std::fmt::Debug>(what: &str, request: impl Future<Output = T>)
+async fn is_unreachable<T>(what: &str, request: impl Future<Output = T>)
 where
-    T: Into<Result<(), LockError>>,
+    T: std::fmt::Debug + Into<Result<(), LockError>>,
 {
     let began = Instant::now();
     let answer = request.await.into();

@@ -3,6 +3,11 @@
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(not(feature = "redis"))]
+#[path = "no_redis.rs"]
+mod redis;
 
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_core::error::{LockError, LockResult};
@@ -17,6 +22,7 @@ use self::options::UrlOptions;
 /// |---|---|---|
 /// | `file:///directory` | locks on files in that directory (feature `file`) | `mode` (octal), `label`, `allow_shared_directory`, `allow_any_file_system`, `keeper_thread` |
 /// | `postgres://…`, `postgresql://…` | advisory locks of that database (feature `postgres`) | those of its builder, beside those of PostgreSQL's own URLs |
+/// | `redis://[user:password@]host[:port][/database]`, `rediss://` (TLS), `unix:///socket` | locks on a Redis server (feature `redis`) | `expiry`, `extension_cadence`, `min_validity`, `max_hold`, `auto_extend`, `operation_timeout`, `key_prefix`, `owner_label`, `protocol` (`auto`, `resp2`, `resp3`), `keeper_thread`; of a socket also `db`, `user` and `pass` |
 /// | `memory://NAME` | locks inside this process, shared by name | `lease`, `max_hold`, `auto_extend`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example
@@ -45,6 +51,7 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
     if let Some("postgres" | "postgresql") = url.split_once(':').map(|(scheme, _)| scheme) {
         return postgres(url).await;
     }
+    let (others, url) = redis::other_servers(url);
     let url = Url::parse(url).map_err(|error| {
         LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
     })?;
@@ -75,9 +82,10 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
             options.finish()?;
             Ok(DynLockProvider::new(builder.build()))
         }
+        "redis" | "rediss" | "unix" => redis::connect(others, &url, options).await,
         unknown => Err(LockError::Config(format!(
-            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database and \
-             memory://NAME"
+            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database, \
+             redis://server, rediss://server, unix:///socket and memory://NAME"
         ))),
     }
 }

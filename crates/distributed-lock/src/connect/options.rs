@@ -80,7 +80,7 @@ impl UrlOptions {
         }
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
         wanted: &str,

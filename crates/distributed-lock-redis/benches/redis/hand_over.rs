@@ -1,0 +1,111 @@
+//! From one process's release to another process's acquire, beside one `PING`.
+//!
+//! The parent holds the lock and tells the child to acquire it. The child answers when it waits, and
+//! again, with the time, when it has the lock. Both read `CLOCK_MONOTONIC`, which is the same for
+//! all processes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use distributed_lock_core::traits::{LockHandle, LockProviderExt};
+use distributed_lock_redis::RedisLockProvider;
+use distributed_lock_testkit::servers::RedisServer;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::bare::Bare;
+use crate::{report, spinner};
+
+const BLOCKS: usize = 60;
+const ROUNDS: usize = 15;
+const NAME: &str = "hand-over";
+
+pub(crate) fn run(server: &RedisServer) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut waiter = Waiter::start(&server.url());
+    runtime.block_on(async {
+        let mut bare = Bare::connect(&server.url()).await;
+        let provider = RedisLockProvider::builder().add_server(server.url()).build().await.unwrap();
+        let (mut pings, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..BLOCKS {
+            pings.push(ping(&mut bare).await);
+            let mut times = Vec::new();
+            for _ in 0..ROUNDS {
+                let held = provider.acquire_lock(NAME, None).await.unwrap();
+                writeln!(waiter.to).unwrap();
+                while server.cli(&["ZCARD", &queue(server)]) != "1" {}
+                // Whatever asking cost is over.
+                bare.ping().await;
+                let released = now();
+                held.release().await.unwrap();
+                times.push(waiter.acquired().saturating_sub(released));
+            }
+            ours.push(crate::median(times, Ord::cmp));
+        }
+        report("hand-over between processes, beside a PING", "≤ 6", &pings, &ours);
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+async fn ping(bare: &mut Bare) -> Duration {
+    let start = Instant::now();
+    for _ in 0..100 {
+        bare.ping().await;
+    }
+    start.elapsed() / 100
+}
+
+fn queue(server: &RedisServer) -> String {
+    server.cli(&["KEYS", "distributed-lock/1:{distributed-lock:hand-over}:queue:*"])
+}
+
+fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.try_into().unwrap(), now.tv_nsec.try_into().unwrap())
+}
+
+struct Waiter {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Waiter {
+    fn start(url: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--waiter", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, to, from: BufReader::new(from) }
+    }
+
+    fn acquired(&mut self) -> Duration {
+        let mut line = String::new();
+        self.from.read_line(&mut line).unwrap();
+        Duration::from_nanos(line.trim_end().parse().unwrap())
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The other process: acquires whenever it is told to.
+pub(crate) fn waiter(url: &str) {
+    spinner::bind_to_core(std::process::id(), 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let builder = RedisLockProvider::builder().add_server(url);
+    let provider = runtime.block_on(builder.build()).unwrap();
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        let handle = runtime.block_on(provider.acquire_lock(NAME, None)).unwrap();
+        println!("{}", now().as_nanos());
+        runtime.block_on(handle.release()).unwrap();
+    }
+}

@@ -1,0 +1,258 @@
+//! Building a Redis lock provider.
+
+use std::time::Duration;
+
+use distributed_lock_core::clock::Clock;
+use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
+use distributed_lock_core::{AttemptToken, DriverProvider, Options};
+use redis::ProtocolVersion;
+
+use crate::client::{Client, Patience};
+use crate::driver::RedisDriver;
+use crate::failure::lock_error;
+use crate::health;
+use crate::options::{RedisOptions, Wishes};
+use crate::protocol::RedisProtocol;
+use crate::types::RedisLockProvider;
+
+impl RedisLockProvider {
+    /// A provider with options; [`add_server`](RedisLockProviderBuilder::add_server) names the server.
+    ///
+    /// ```no_run
+    /// use distributed_lock_redis::RedisLockProvider;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider = RedisLockProvider::builder().add_server("redis://localhost:6379").build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> RedisLockProviderBuilder {
+        RedisLockProviderBuilder::default()
+    }
+}
+
+/// Builds a [`RedisLockProvider`].
+#[derive(Clone, Default)]
+#[must_use]
+pub struct RedisLockProviderBuilder {
+    servers: Vec<Server>,
+    wishes: Wishes,
+    protocol: RedisProtocol,
+    engine: Options,
+}
+
+#[derive(Clone)]
+enum Server {
+    Url(String),
+    Client(Box<redis::Client>),
+}
+
+impl RedisLockProviderBuilder {
+    /// Adds a server: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as
+    /// [redis-rs](redis) has them. Exactly one for now; several are
+    /// [`Unsupported`](LockError::Unsupported).
+    pub fn add_server(mut self, url: impl Into<String>) -> Self {
+        self.servers.push(Server::Url(url.into()));
+        self
+    }
+
+    /// Adds the server of an existing client, for what a URL cannot say. The provider makes its own
+    /// connection with it, in the protocol that [`protocol`](Self::protocol) says.
+    pub fn client(mut self, client: redis::Client) -> Self {
+        self.servers.push(Server::Client(Box::new(client)));
+        self
+    }
+
+    /// Sets how long a lease lasts that is not renewed, from 100 ms to a year, in whole milliseconds.
+    /// Default: 30 s.
+    pub fn expiry(mut self, expiry: Duration) -> Self {
+        self.wishes.expiry = expiry;
+        self
+    }
+
+    /// Sets how often held locks are extended; more than zero and less than the expiry. Default: a
+    /// third of the expiry.
+    pub fn extension_cadence(mut self, cadence: Duration) -> Self {
+        self.wishes.extension_cadence = Some(cadence);
+        self
+    }
+
+    /// Sets how much of its lease a lock must have left when it is granted; with less it is given
+    /// back, and the acquire fails with [`Connection`](LockError::Connection). Less than the expiry.
+    /// Default: a tenth of the expiry.
+    pub fn min_validity(mut self, validity: Duration) -> Self {
+        self.wishes.min_validity = Some(validity);
+        self
+    }
+
+    /// Sets how long a lock is extended at most, from its grant on: then it is lost. Default: as long as
+    /// it is held.
+    pub fn max_hold(mut self, most: Duration) -> Self {
+        self.engine = self.engine.max_hold(most);
+        self
+    }
+
+    /// Whether held locks are extended. Without, each is lost when its lease ends. Default: they are.
+    pub fn auto_extend(mut self, on: bool) -> Self {
+        self.engine = self.engine.auto_extend(on);
+        self
+    }
+
+    /// Sets how long one request may take. Default: 2 s.
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.engine = self.engine.operation_timeout(timeout);
+        self
+    }
+
+    /// Sets what the keys of mutexes begin with. Default: `distributed-lock:`. With an empty prefix the
+    /// key is the bare name, as other programs may have it.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.wishes.key_prefix = prefix.into();
+        self
+    }
+
+    /// Sets what holders call themselves, shown to people who wait; at most 256 bytes. Default: nothing.
+    /// It is part of the mutex key's value.
+    pub fn owner_label(mut self, label: impl Into<String>) -> Self {
+        self.wishes.label = Some(label.into());
+        self
+    }
+
+    /// Sets the version of the protocol. Default: RESP3 if the server speaks it, else RESP2.
+    pub fn protocol(mut self, protocol: RedisProtocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// Keeps renewals and the connection on the library's own thread, so that a blocked runtime loses
+    /// nothing. Default: on the runtime in use.
+    pub fn keeper_thread(mut self, on: bool) -> Self {
+        self.engine = self.engine.keeper_thread(on);
+        self
+    }
+
+    /// Sets the clock of the leases. Default: the machine's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.engine = self.engine.clock(clock);
+        self
+    }
+
+    /// Connects, and warns once (by `tracing`) of what about the server would break a promise.
+    ///
+    /// # Errors
+    /// [`LockError::Config`] for an option or URL that cannot be used; [`LockError::Connection`] if the
+    /// server does not answer within the operation timeout; [`LockError::Backend`] if it refuses the
+    /// login; [`LockError::Unsupported`] for several servers.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn build(self) -> LockResult<RedisLockProvider> {
+        let options = self.engine.clone();
+        let driver = self.build_driver().await?;
+        Ok(RedisLockProvider::over(DriverProvider::new(driver, options)))
+    }
+
+    /// Builds the driver alone, for those who wrap it in another.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_driver(self) -> LockResult<RedisDriver> {
+        let limit = self.engine.operation_timeout;
+        let options = self.wishes.clone().check()?;
+        let client = self.server()?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(LockError::Config("connecting to Redis needs a tokio runtime".into()));
+        }
+        match tokio::time::timeout(limit, self.connect(client, options)).await {
+            Ok(driver) => driver,
+            Err(_) => Err(LockError::connection(NoAnswer(limit))),
+        }
+    }
+
+    fn server(&self) -> LockResult<redis::Client> {
+        match self.servers.as_slice() {
+            [] => Err(LockError::Config("no server: add_server names one".into())),
+            [Server::Client(client)] => Ok(client.as_ref().clone()),
+            [Server::Url(url)] => open(url),
+            _ => Err(LockError::Unsupported("more than one Redis server".into())),
+        }
+    }
+
+    async fn connect(
+        self,
+        client: redis::Client,
+        options: RedisOptions,
+    ) -> LockResult<RedisDriver> {
+        let channel = format!("distributed-lock/1:process:{}", AttemptToken::random()?);
+        let mut refused = None;
+        for version in self.protocol.versions() {
+            let patience = Patience {
+                // As the keeper bounds an extension, which is the shortest bound there is.
+                request: self.engine.operation_timeout.min(options.extension_cadence / 2) * 9 / 10,
+                connect: self.engine.operation_timeout,
+            };
+            let (server, clock) = (speaking(&client, *version)?, self.engine.clock.clone());
+            let client = Client::new(server, channel.clone(), self.engine.home, patience, clock);
+            match client.link().await {
+                Ok(_) => {
+                    health::report(&client, &options.key_prefix).await;
+                    return Ok(RedisDriver { client, options });
+                }
+                Err(error @ LockError::Backend(_)) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| LockError::Config("no protocol".into())))
+    }
+}
+
+impl std::fmt::Debug for RedisLockProviderBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLockProviderBuilder")
+            .field("servers", &self.servers.len())
+            .field("wishes", &self.wishes)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}
+
+fn open(url: &str) -> LockResult<redis::Client> {
+    let example = "for example redis://localhost:6379";
+    let parsed = url::Url::parse(url)
+        .map_err(|error| LockError::Config(format!("not a server's URL ({error}); {example}")))?;
+    match parsed.scheme() {
+        "redis" | "unix" => {}
+        "rediss" if cfg!(feature = "tls") => use_ring(),
+        "rediss" => {
+            return Err(LockError::Config(
+                "rediss:// needs the feature `tls` of distributed-lock-redis".into(),
+            ));
+        }
+        unknown => {
+            return Err(LockError::Config(format!(
+                "unknown scheme {unknown:?}; known are redis://, rediss:// and unix://"
+            )));
+        }
+    }
+    // The client's own words for a bad URL do not repeat it.
+    redis::Client::open(parsed).map_err(|error| LockError::Config(format!("{error}; {example}")))
+}
+
+/// The same server in one version of the protocol, without delays.
+fn speaking(client: &redis::Client, version: ProtocolVersion) -> LockResult<redis::Client> {
+    let info = client.get_connection_info().clone();
+    let settings = info.redis_settings().clone().set_protocol(version);
+    // Requests of many tasks fill more than one packet; the last must not wait for an acknowledgement.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+    redis::Client::open(info).map_err(lock_error)
+}
+
+/// rustls needs to be told which cryptography to use, unless the program has said so.
+fn use_ring() {
+    #[cfg(feature = "tls")]
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else was faster: then theirs is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}

@@ -1,0 +1,242 @@
+//! A provider's access to its server: the link in use, and how it is replaced.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use distributed_lock_core::background::{Home, library_runtime};
+use distributed_lock_core::clock::{Clock, Moment};
+use distributed_lock_core::error::LockResult;
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Value};
+use tokio::runtime::{Handle, Id};
+use tokio::task::JoinHandle;
+
+use crate::failure::{ends_link, lock_error};
+use crate::link::Link;
+use crate::mailbox::Mailbox;
+use crate::script::Run;
+
+/// The server, over one link at a time.
+///
+/// The link is served by the runtime that uses the provider, which costs no hop between threads.
+/// Used from a second runtime, it moves to the library thread for good, as the keeper does.
+pub(crate) struct Client {
+    server: redis::Client,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) channel: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// A request that is given up after this, without any reply on its link since, ends the link.
+    patience: Duration,
+    connect_timeout: Duration,
+    seat: Mutex<Seat>,
+    links: AtomicU64,
+    /// Those who need a link at the same moment make one: here, and on the library thread.
+    turns: [tokio::sync::Mutex<()>; 2],
+}
+
+struct Seat {
+    place: Place,
+    link: Option<Arc<Link>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Open,
+    On(Id),
+    Library,
+}
+
+/// How long requests may take.
+pub(crate) struct Patience {
+    /// A request given up later than this was not answered.
+    pub(crate) request: Duration,
+    /// The longest time for a connection.
+    pub(crate) connect: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(
+        server: redis::Client,
+        channel: String,
+        home: Home,
+        patience: Patience,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        let place = match home {
+            Home::CurrentRuntime => Place::Open,
+            Home::LibraryThread => Place::Library,
+        };
+        Arc::new(Self {
+            server,
+            mailbox: Arc::default(),
+            channel,
+            clock,
+            patience: patience.request,
+            connect_timeout: patience.connect,
+            seat: Mutex::new(Seat { place, link: None }),
+            links: AtomicU64::new(0),
+            turns: Default::default(),
+        })
+    }
+
+    /// Runs a script. `before` is called with the link before each request leaves: a link that turns
+    /// out to be closed is replaced, and the request made once more. All scripts bear that.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        run: Run<'_>,
+        mut before: impl FnMut(&Link),
+    ) -> LockResult<Value> {
+        let mut link = self.link().await?;
+        for is_last in [false, true] {
+            before(&link);
+            match self.ask(&link, run).await {
+                Err(error) if ends_link(&error) && !is_last => link = self.link().await?,
+                result => return result.map_err(lock_error),
+            }
+        }
+        Err(lock_error(RedisError::from((ErrorKind::Io, "the connection was closed twice"))))
+    }
+
+    /// Runs a script on this link and no other.
+    pub(crate) async fn run_on(&self, link: &Link, run: Run<'_>) -> LockResult<Value> {
+        self.ask(link, run).await.map_err(lock_error)
+    }
+
+    async fn ask(&self, link: &Link, run: Run<'_>) -> RedisResult<Value> {
+        let question = Question::on(link, self);
+        let result = link.run(run).await;
+        question.answered();
+        result
+    }
+
+    /// The link in use that this runtime can rely on, or a new one.
+    pub(crate) async fn link(self: &Arc<Self>) -> LockResult<Arc<Link>> {
+        let current = Handle::try_current().ok().map(|runtime| runtime.id());
+        if let Some(link) = self.usable(current) {
+            return Ok(link);
+        }
+        let place = self.seat().place;
+        let library = library_runtime();
+        let here = match (place, library) {
+            (Place::Library, Some(library)) => current == Some(library.id()),
+            _ => true,
+        };
+        let made = match library {
+            Some(library) if !here => {
+                let this = Arc::clone(self);
+                let connecting =
+                    library.spawn(async move { this.connect(Place::Library, 1).await });
+                match Spawned(connecting).await {
+                    Some(made) => made,
+                    None => Err(RedisError::from((ErrorKind::Io, "the library thread has ended"))),
+                }
+            }
+            _ => self.connect(place, 0).await,
+        };
+        made.map_err(lock_error)
+    }
+
+    /// Listens for messages on the link in use.
+    pub(crate) async fn subscribe(self: &Arc<Self>) -> LockResult<()> {
+        let link = self.link().await?;
+        let question = Question::on(&link, self);
+        let result = link.subscribe(&self.channel).await;
+        question.answered();
+        result.map_err(lock_error)
+    }
+
+    fn usable(&self, current: Option<Id>) -> Option<Arc<Link>> {
+        let mut seat = self.seat();
+        match (seat.place, current) {
+            (Place::Library, _) => {}
+            (Place::On(runtime), Some(current)) if runtime == current => {}
+            (Place::Open, Some(current)) => seat.place = Place::On(current),
+            _ => *seat = Seat { place: Place::Library, link: None },
+        }
+        seat.link.clone().filter(|link| !link.is_broken())
+    }
+
+    async fn connect(&self, place: Place, turn: usize) -> Result<Arc<Link>, RedisError> {
+        let _turn = self.turns[turn].lock().await;
+        let made_meanwhile = || self.seat().link.clone().filter(|link| !link.is_broken());
+        if let Some(link) = made_meanwhile() {
+            return Ok(link);
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let messages = (self.channel.as_str(), Arc::clone(&self.mailbox));
+        let link = Arc::new(Link::open(self.server.clone(), number, messages, config).await?);
+        let mut seat = self.seat();
+        // If the provider has moved on meanwhile, this one is for its caller alone.
+        if seat.place == place {
+            seat.link = Some(Arc::clone(&link));
+        }
+        Ok(link)
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+/// A request under way. Dropped without an answer after a long time on a silent link, it ends the
+/// link: the drivers' requests are bounded by the engine, which drops them.
+struct Question<'a> {
+    link: &'a Link,
+    client: &'a Client,
+    sent: Moment,
+    replies: u64,
+    is_open: bool,
+}
+
+impl<'a> Question<'a> {
+    fn on(link: &'a Link, client: &'a Client) -> Self {
+        let (sent, replies) = (client.clock.now(), link.replies());
+        Self { link, client, sent, replies, is_open: true }
+    }
+
+    fn answered(mut self) {
+        self.is_open = false;
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if self.is_open
+            && self.link.replies() == self.replies
+            && self.client.clock.now().since(self.sent) >= self.client.patience
+        {
+            self.link.give_up();
+        }
+    }
+}
+
+/// A task that ends with its awaiting future; `None` if it was ended first.
+struct Spawned<T>(JoinHandle<T>);
+
+impl<T> Future for Spawned<T> {
+    type Output = Option<T>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<T>> {
+        std::pin::Pin::new(&mut self.0).poll(context).map(Result::ok)
+    }
+}
+
+impl<T> Drop for Spawned<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

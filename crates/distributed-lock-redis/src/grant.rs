@@ -1,0 +1,45 @@
+//! A held lock, as extension and release need it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use distributed_lock_core::clock::Moment;
+use distributed_lock_core::{AttemptToken, FencingToken, Mode};
+
+use crate::key::RedisKey;
+
+/// A held lock.
+#[derive(Debug)]
+pub struct RedisGrant {
+    pub(crate) key: RedisKey,
+    pub(crate) mode: Mode,
+    pub(crate) attempt: AttemptToken,
+    pub(crate) token: FencingToken,
+    /// Until when the lease lasts, by the provider's clock.
+    deadline: AtomicU64,
+    /// A release was sent, and may have taken effect.
+    is_released: AtomicBool,
+}
+
+impl RedisGrant {
+    pub(crate) fn new(
+        (key, mode, attempt): (RedisKey, Mode, AttemptToken),
+        token: FencingToken,
+        deadline: Moment,
+    ) -> Self {
+        let deadline = AtomicU64::new(deadline.as_nanos());
+        Self { key, mode, attempt, token, deadline, is_released: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn extend_to(&self, deadline: Moment) {
+        self.deadline.fetch_max(deadline.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// A release leaves now; says whether one has left before.
+    pub(crate) fn release_leaves(&self) -> bool {
+        self.is_released.swap(true, Ordering::Relaxed)
+    }
+}

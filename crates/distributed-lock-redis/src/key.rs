@@ -1,0 +1,150 @@
+//! Where a resource lives at the server.
+
+use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use distributed_lock_core::error::{LockError, LockResult};
+use distributed_lock_core::{LockName, Mode};
+use sha2::{Digest, Sha256};
+
+use crate::slot::tag_for;
+
+/// What every key begins with that is not a mutex key.
+const RESERVED: &str = "distributed-lock/1:{";
+
+/// The keys of one resource: a lock, or the semaphore of the same name.
+#[derive(Clone)]
+pub struct RedisKey(Arc<Resource>);
+
+struct Resource {
+    mutex: Box<str>,
+    is_semaphore: bool,
+    /// `distributed-lock/1:{T}:`
+    before: Box<str>,
+    /// `:` and the hash of the mutex key.
+    after: Box<str>,
+}
+
+impl RedisKey {
+    /// The keys for a name and a mode.
+    pub(crate) fn new(prefix: &str, name: LockName<'_>, mode: Mode) -> LockResult<Self> {
+        let mutex = format!("{prefix}{name}").into_boxed_str();
+        if mutex.starts_with(RESERVED) {
+            return Err(LockError::InvalidName(format!(
+                "its key would begin with {RESERVED:?}, which is kept for queues and counters"
+            )));
+        }
+        let before = format!("{RESERVED}{}}}:", tag_for(&mutex)).into_boxed_str();
+        let mut after = String::from(":");
+        for byte in &Sha256::digest(mutex.as_bytes())[..16] {
+            // Writing to a string does not fail.
+            let _ = write!(after, "{byte:02x}");
+        }
+        let is_semaphore = matches!(mode, Mode::Permit { .. });
+        Ok(Self(Arc::new(Resource { mutex, is_semaphore, before, after: after.into() })))
+    }
+
+    /// The plain string key that locks in other languages use too.
+    pub(crate) fn mutex(&self) -> &str {
+        &self.0.mutex
+    }
+
+    pub(crate) fn is_semaphore(&self) -> bool {
+        self.0.is_semaphore
+    }
+
+    /// Readers, or permits.
+    pub(crate) fn holders(&self) -> String {
+        self.beside(if self.0.is_semaphore { "permits" } else { "readers" })
+    }
+
+    pub(crate) fn counter(&self) -> String {
+        self.beside(if self.0.is_semaphore { "permit-counter" } else { "counter" })
+    }
+
+    /// The keys that the scripts over one resource take, in their order.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let (queue, waiters) = match self.0.is_semaphore {
+            true => ("permit-queue", "permit-waiters"),
+            false => ("queue", "waiters"),
+        };
+        let mut keys =
+            vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
+        if !self.0.is_semaphore {
+            keys.push(self.mutex().to_owned());
+        }
+        keys
+    }
+
+    fn beside(&self, kind: &str) -> String {
+        [&self.0.before, kind, &self.0.after].concat()
+    }
+}
+
+/// The key that stands for the resource: a lock's mutex key, a semaphore's permits.
+impl fmt::Display for RedisKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.is_semaphore {
+            true => f.write_str(&self.holders()),
+            false => f.write_str(self.mutex()),
+        }
+    }
+}
+
+impl fmt::Debug for RedisKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisKey").field(&self.to_string()).finish()
+    }
+}
+
+impl PartialEq for RedisKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_semaphore == other.0.is_semaphore && self.0.mutex == other.0.mutex
+    }
+}
+
+impl Eq for RedisKey {}
+
+impl Hash for RedisKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0.is_semaphore, &self.0.mutex).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(prefix: &str, name: &str, mode: Mode) -> LockResult<RedisKey> {
+        RedisKey::new(prefix, LockName::parse(name).unwrap(), mode)
+    }
+
+    #[test]
+    fn keys_are_as_documented() {
+        let lock = key("distributed-lock:", "report", Mode::Exclusive).unwrap();
+        assert_eq!(lock.to_string(), "distributed-lock:report");
+        assert_eq!(
+            lock.holders(),
+            "distributed-lock/1:{distributed-lock:report}:readers:1c4543a8a283b324c2e888317d95f378"
+        );
+        let permits = key("distributed-lock:", "report", Mode::Permit { max: 3 }).unwrap();
+        assert!(
+            permits
+                .to_string()
+                .starts_with("distributed-lock/1:{distributed-lock:report}:permits:")
+        );
+        assert_ne!(lock, permits);
+        assert_eq!(lock, key("distributed-lock:", "report", Mode::Shared).unwrap());
+    }
+
+    #[test]
+    fn a_name_cannot_reach_what_is_kept_for_queues() {
+        for (prefix, name) in [("", "distributed-lock/1:{x"), ("distributed-lock/1:", "{x}:queue")]
+        {
+            let refused = key(prefix, name, Mode::Shared);
+            assert!(matches!(refused, Err(LockError::InvalidName(_))), "{refused:?}");
+        }
+        assert!(key("distributed-lock:", "distributed-lock/1:{x", Mode::Shared).is_ok());
+    }
+}

@@ -1,0 +1,145 @@
+//! The options of Redis locks, checked once.
+
+use std::time::Duration;
+
+use distributed_lock_core::error::{LockError, LockResult};
+
+/// What the builder collects.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    pub(crate) expiry: Duration,
+    pub(crate) extension_cadence: Option<Duration>,
+    pub(crate) min_validity: Option<Duration>,
+    pub(crate) key_prefix: String,
+    pub(crate) label: Option<String>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            expiry: Duration::from_secs(30),
+            extension_cadence: None,
+            min_validity: None,
+            key_prefix: "distributed-lock:".into(),
+            label: None,
+        }
+    }
+}
+
+/// What the driver works with.
+#[derive(Debug, Clone)]
+pub(crate) struct RedisOptions {
+    pub(crate) expiry: Duration,
+    /// For how long a holder relies on it: a little less, for a timer that rings late and clocks that
+    /// do not run alike, so that it is told of the loss before the next can have the lock.
+    pub(crate) validity: Duration,
+    pub(crate) extension_cadence: Duration,
+    pub(crate) min_validity: Duration,
+    pub(crate) key_prefix: String,
+    pub(crate) label: Option<String>,
+    /// As the scripts take them.
+    pub(crate) expiry_ms: String,
+    pub(crate) period_ms: String,
+}
+
+/// Below this the time on the way to the server and back is no longer small beside the lease.
+const SHORTEST_EXPIRY: Duration = Duration::from_millis(100);
+
+/// Above this its milliseconds would not be exact in a script.
+const LONGEST_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How late a timer may ring.
+const LATENESS: Duration = Duration::from_millis(2);
+
+const LONGEST_LABEL: usize = 256;
+
+impl Wishes {
+    pub(crate) fn check(self) -> LockResult<RedisOptions> {
+        let Self { expiry, extension_cadence, min_validity, key_prefix, label } = self;
+        if !(SHORTEST_EXPIRY..=LONGEST_EXPIRY).contains(&expiry) {
+            return Err(config(format!("expiry {expiry:?}: it must be between 100 ms and a year")));
+        }
+        let cadence = extension_cadence.unwrap_or(expiry / 3);
+        if cadence.is_zero() || cadence >= expiry {
+            return Err(config(format!(
+                "extension_cadence {cadence:?}: it must be above zero and below the expiry, {expiry:?}"
+            )));
+        }
+        let min_validity = min_validity.unwrap_or(expiry / 10);
+        if min_validity >= expiry {
+            return Err(config(format!(
+                "min_validity {min_validity:?}: it must be below the expiry, {expiry:?}"
+            )));
+        }
+        if label.as_ref().is_some_and(|label| label.len() > LONGEST_LABEL) {
+            return Err(config(format!("owner_label: at most {LONGEST_LABEL} bytes")));
+        }
+        let label = label.filter(|label| !label.is_empty());
+        // Whole milliseconds, so that the server's lease is not shorter than ours.
+        let expiry = Duration::from_millis(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
+        Ok(RedisOptions {
+            expiry,
+            validity: expiry - expiry / 100 - LATENESS,
+            extension_cadence: cadence,
+            min_validity,
+            key_prefix,
+            label,
+            expiry_ms: expiry.as_millis().to_string(),
+            period_ms: fallback_period(expiry).as_millis().to_string(),
+        })
+    }
+}
+
+impl RedisOptions {
+    pub(crate) fn fallback_period(&self) -> Duration {
+        fallback_period(self.expiry)
+    }
+}
+
+fn fallback_period(expiry: Duration) -> Duration {
+    (expiry / 3).clamp(Duration::from_millis(50), Duration::from_secs(1))
+}
+
+fn config(text: String) -> LockError {
+    LockError::Config(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn checked(change: impl FnOnce(&mut Wishes)) -> LockResult<RedisOptions> {
+        let mut wishes = Wishes::default();
+        change(&mut wishes);
+        wishes.check()
+    }
+
+    #[test]
+    fn any_expiry_from_100_ms_works_with_the_rest_untouched() {
+        for expiry in [100, 101, 200, 1000, 27_000, 30_000, 3_600_000].map(|ms| ms * MS) {
+            let options = checked(|wishes| wishes.expiry = expiry).unwrap();
+            assert!(options.extension_cadence < expiry && options.min_validity < expiry);
+            assert!((50 * MS..=1000 * MS).contains(&options.fallback_period()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_and_explained() {
+        let refusals = [
+            (checked(|wishes| wishes.expiry = 99 * MS), "100 ms"),
+            (checked(|wishes| wishes.expiry = Duration::MAX), "a year"),
+            (checked(|wishes| wishes.extension_cadence = Some(Duration::ZERO)), "above zero"),
+            (checked(|wishes| wishes.extension_cadence = Some(30_000 * MS)), "below the expiry"),
+            (checked(|wishes| wishes.min_validity = Some(30_000 * MS)), "below the expiry"),
+            (checked(|wishes| wishes.label = Some("x".repeat(257))), "256 bytes"),
+        ];
+        for (refusal, reason) in refusals {
+            assert!(
+                matches!(&refusal, Err(LockError::Config(text)) if text.contains(reason)),
+                "{refusal:?}"
+            );
+        }
+    }
+}

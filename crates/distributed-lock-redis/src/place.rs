@@ -1,0 +1,83 @@
+//! What an attempt has at the server before it is granted.
+
+use crate::link::Link;
+use crate::mailbox::Letterbox;
+
+/// Which requests were made and not answered, and the place in the queue.
+#[derive(Debug, Default)]
+pub struct RedisPlace {
+    unanswered: Unanswered,
+    waiting: Option<Waiting>,
+}
+
+/// Where requests are that may still take effect.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Unanswered {
+    #[default]
+    Nowhere,
+    /// All on this link, which keeps their order.
+    On(u64),
+    /// On several, or on one that is gone.
+    Anywhere,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    letterbox: Letterbox,
+    /// The number that the server gave; zero before it has.
+    place: u64,
+}
+
+impl RedisPlace {
+    /// A request is about to leave on this link.
+    pub(crate) fn asks_on(&mut self, link: &Link) {
+        self.unanswered = match self.unanswered {
+            Unanswered::Nowhere => Unanswered::On(link.number),
+            Unanswered::On(number) if number == link.number => Unanswered::On(number),
+            _ => Unanswered::Anywhere,
+        };
+    }
+
+    /// The server has answered the last request, and with it all before on the same link. What it
+    /// granted belongs to the grant, what it refused is nothing.
+    pub(crate) fn is_answered(&mut self) {
+        if let Unanswered::On(_) = self.unanswered {
+            self.unanswered = Unanswered::Nowhere;
+        }
+    }
+
+    /// From now on requests take a place in the queue.
+    pub(crate) fn waits_with(&mut self, letterbox: Letterbox) {
+        self.waiting = Some(Waiting { letterbox, place: 0 });
+    }
+
+    pub(crate) fn letterbox(&self) -> Option<&Letterbox> {
+        self.waiting.as_ref().map(|waiting| &waiting.letterbox)
+    }
+
+    /// The place as the acquire script takes it.
+    pub(crate) fn number(&self) -> String {
+        self.waiting.as_ref().map(|waiting| waiting.place.to_string()).unwrap_or_default()
+    }
+
+    /// The server has put it at this place.
+    pub(crate) fn stands_at(&mut self, place: u64) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.place = place;
+        }
+    }
+
+    /// Whether there is something at the server, or may be.
+    pub(crate) fn has_something(&self) -> bool {
+        self.waiting.is_some() || self.unanswered != Unanswered::Nowhere
+    }
+
+    /// Whether a request may come to the server after one that leaves on this link now.
+    pub(crate) fn may_come_after(&self, link: &Link) -> bool {
+        match self.unanswered {
+            Unanswered::Nowhere => false,
+            Unanswered::On(number) => number != link.number,
+            Unanswered::Anywhere => true,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The scripts, and requests that run them.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Script};
+
+/// A script; the server knows it by its hash once it has seen it.
+pub(crate) struct Text {
+    source: &'static str,
+    hash: LazyLock<String>,
+}
+
+macro_rules! script {
+    ($($file:literal),+) => {{
+        const SOURCE: &str = concat!($(include_str!(concat!("scripts/", $file)), "\n"),+);
+        Text { source: SOURCE, hash: LazyLock::new(|| Script::new(SOURCE).get_hash().to_owned()) }
+    }};
+}
+
+pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "acquire.lua");
+pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
+pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
+pub(crate) static EXTEND: Text = script!("extend.lua");
+pub(crate) static PROBE: Text = script!("probe.lua");
+
+/// One run of a script. It may be repeated: every script can be.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) text: &'static Text,
+    pub(crate) keys: &'a [String],
+    pub(crate) arguments: &'a [&'a str],
+}
+
+impl Run<'_> {
+    pub(crate) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.text.hash)
+    }
+
+    /// With the whole text, which the server then knows.
+    pub(crate) fn in_full(&self) -> Cmd {
+        self.command("EVAL", self.text.source)
+    }
+
+    fn command(&self, name: &str, text: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(text).arg(self.keys.len()).arg(self.keys).arg(self.arguments);
+        command
+    }
+}

@@ -1,0 +1,74 @@
+-- Asks for the resource, takes a place in its queue, keeps that place (the tick), or takes what was
+-- handed over. All of these may be repeated.
+--
+-- ARGV: mode, owner, max, lease, place ('' only tries; '0' takes a new place; otherwise the place
+-- that the caller had), period, channel. Returns {1, fencing token} or {0, place}.
+local max, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
+local place, period, channel = ARGV[5], ARGV[6], ARGV[7]
+
+-- An expiry further off than its lease was moved by a clock that went back.
+local function cut_back()
+  local held = mutex and redis.call('GET', mutex)
+  if held and not is_marker(held) then
+    local lease, of = string.match(redis.call('GET', counter) or '', '^%d+ (%d+) (%x+)$')
+    if of == string.sub(held, 1, 32) and redis.call('PTTL', mutex) > tonumber(lease) then
+      redis.call('PEXPIRE', mutex, lease)
+    end
+    return
+  end
+  local function too_far(member, ends)
+    local lease = tonumber(string.match(member, '^%x+ (%d+)'))
+    return lease and tonumber(ends) > now + lease and now + lease
+  end
+  local last = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')
+  if not last[1] or not too_far(last[1], last[2]) then return end
+  local all = redis.call('ZRANGE', holders, 0, -1, 'WITHSCORES')
+  redis.call('PEXPIRE', holders, int(last[2] - now))
+  for i = 1, #all, 2 do
+    local ends = too_far(all[i], all[i + 1])
+    if ends then redis.call('ZADD', holders, int(ends), all[i]) end
+  end
+  settle()
+end
+
+-- Takes a place behind the last, or returns to the one that the caller had.
+local function enqueue()
+  if place == '0' then
+    local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
+    place = int(math.max((last or 0) + 1, micros))
+  end
+  local entry = { int(now), period, int(lease), mode, int(max), channel, owner }
+  redis.call('HSET', waiters, token, table.concat(entry, ' '))
+  redis.call('ZADD', queue, place, token)
+  keep_waiters(QUEUE_MS)
+  redis.call('PEXPIRE', queue, QUEUE_MS)
+end
+
+-- The caller has given up, and this request was on its way for too long.
+local entry = redis.call('HGET', waiters, token)
+if entry and not string.find(entry, ' ') and tonumber(entry) > now then return { 0, '0' } end
+
+if is_own() then
+  -- Taking what was handed over works when memory has run out: PEXPIRE and ZREM come first.
+  if mode == 'x' then
+    redis.call('PEXPIRE', mutex, int(lease))
+  else
+    redis.call('PEXPIRE', holders, int(lease))
+    redis.call('ZADD', holders, int(now + lease), owner)
+    settle()
+  end
+  leave_queue(token)
+  return { 1, int(draw(lease)) }
+end
+
+local waits = place ~= ''
+if waits then enqueue() end
+local drawn, others_wait = hand_over()
+if not drawn and not waits and not others_wait and is_free(mode, max) then
+  drawn = draw(lease)
+  grant(mode, owner, lease)
+end
+if not drawn then cut_back() end
+tell()
+if drawn then return { 1, int(drawn) } end
+return { 0, place }

@@ -1,0 +1,108 @@
+//! Keys that others delete, overwrite, flush and evict.
+
+use distributed_lock_core::prelude::*;
+use distributed_lock_testkit::servers::RedisServer;
+
+use crate::{MS, SECOND, held, leased, order, provider, told_of_loss};
+
+/// Leases of 3 s are extended every second; what tests allow on top.
+const CADENCE_AND_SLACK: std::time::Duration = std::time::Duration::from_millis(1500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_21_what_others_do_to_the_key_is_told_within_a_cadence() {
+    let server = RedisServer::start(&[]);
+    let here = leased(&server.url(), 3 * SECOND).await;
+    let key = here.native_key("robbed").unwrap();
+    let deeds: [&[&str]; 4] = [
+        &["DEL", &key],
+        &["SET", &key, "somebody else", "PX", "60000"],
+        &["FLUSHALL"],
+        &["CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "allkeys-random"],
+    ];
+    for deed in deeds {
+        let handle = held(&here, "robbed").await;
+        let reader = here.create_reader_writer_lock("read").acquire_read(None).await.unwrap();
+        let permit = here.create_semaphore("permits", 2).acquire(None).await.unwrap();
+        order(&server, deed);
+        if deed[0] == "CONFIG" {
+            // Evicts before it is refused.
+            order(&server, &["SET", "anything", "x", "PX", "1000"]);
+            order(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+        }
+        told_of_loss(&handle, CADENCE_AND_SLACK).await;
+        assert!(matches!(handle.release().await, Err(LockError::LockLost(_))));
+        if matches!(deed[0], "FLUSHALL" | "CONFIG") {
+            told_of_loss(&reader, CADENCE_AND_SLACK).await;
+            told_of_loss(&permit, CADENCE_AND_SLACK).await;
+        }
+        if deed[0] == "SET" {
+            assert_eq!(server.cli(&["GET", &key]), "somebody else");
+            assert!(here.try_acquire_lock("robbed").await.unwrap().is_none());
+            order(&server, &["DEL", &key]);
+        }
+    }
+}
+
+/// Readers lose their lock with its marker, even when other readers set a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_whose_marker_was_deleted_are_told() {
+    let server = RedisServer::start(&[]);
+    let (here, there) = (leased(&server.url(), 3 * SECOND).await, provider(&server.url()).await);
+    let key = here.native_key("read").unwrap();
+    let reader = here.create_reader_writer_lock("read").acquire_read(None).await.unwrap();
+    assert!(server.cli(&["GET", &key]).starts_with("r:"));
+    order(&server, &["DEL", &key]);
+    let writer = held(&there, "read").await;
+    writer.release().await.unwrap();
+    let next = there.create_reader_writer_lock("read").acquire_read(None).await.unwrap();
+    told_of_loss(&reader, CADENCE_AND_SLACK).await;
+    assert!(matches!(reader.release().await, Err(LockError::LockLost(_))));
+    assert!(!next.is_lost());
+    next.release().await.unwrap();
+    assert_eq!(server.cli(&["EXISTS", &key]), "0");
+}
+
+/// A plain `SET NX PX` excludes us and is excluded, readers included, and is not touched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_set_nx_locks_and_ours_exclude_each_other() {
+    let server = RedisServer::start(&[]);
+    let here = leased(&server.url(), 3 * SECOND).await;
+    let key = here.native_key("shared").unwrap();
+    let set = || server.cli(&["SET", &key, "theirs", "NX", "PX", "700"]);
+    let readers = here.create_reader_writer_lock("shared");
+    assert_eq!(set(), "OK");
+    assert!(here.try_acquire_lock("shared").await.unwrap().is_none());
+    assert!(readers.try_acquire_read().await.unwrap().is_none());
+    // It does not publish; it is noticed within the fallback period.
+    let writer = here.acquire_lock("shared", Some(700 * MS + SECOND + 500 * MS)).await.unwrap();
+    assert_ne!(set(), "OK", "beside a writer");
+    writer.release().await.unwrap();
+    let reader = readers.try_acquire_read().await.unwrap().expect("free");
+    assert_ne!(set(), "OK", "beside a reader");
+    reader.release().await.unwrap();
+    assert_eq!(set(), "OK");
+}
+
+/// The value is the owner's token, a space and the label.
+#[tokio::test]
+async fn the_value_is_as_documented() {
+    let server = RedisServer::start(&[]);
+    let builder = distributed_lock_redis::RedisLockProvider::builder().add_server(server.url());
+    let here = builder.owner_label("nightly job").key_prefix("").build().await.unwrap();
+    let handle = held(&here, "name").await;
+    let value = server.cli(&["GET", "name"]);
+    let (token, label) = value.split_once(' ').unwrap();
+    assert!(
+        token.len() == 32
+            && token.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase())
+    );
+    assert_eq!(label, "nightly job");
+    let holder =
+        here.holder("name", distributed_lock_core::Mode::Exclusive).await.unwrap().unwrap();
+    assert_eq!(holder.to_string(), "nightly job");
+    handle.release().await.unwrap();
+    let reader = here.create_reader_writer_lock("name").acquire_read(None).await.unwrap();
+    let holder = here.holder("name", distributed_lock_core::Mode::Shared).await.unwrap().unwrap();
+    assert_eq!(holder.to_string(), "nightly job");
+    reader.release().await.unwrap();
+}

@@ -1,0 +1,78 @@
+//! What many locks leave behind: nothing.
+
+use distributed_lock_core::prelude::*;
+use distributed_lock_testkit::servers::RedisServer;
+
+use crate::{MS, SECOND, assert_every_key_expires, leased};
+
+#[test]
+fn row_47_many_locks_leave_nothing() {
+    let server = RedisServer::start(&[]);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (here, there) =
+            (leased(&server.url(), 30 * SECOND).await, leased(&server.url(), 30 * SECOND).await);
+        let cycle = async |tenth: usize| {
+            for number in 0..10_000 / 2 {
+                let name = format!("cycle {}", number % 100);
+                here.acquire_lock(&name, None).await.unwrap().release().await.unwrap();
+            }
+            for number in 0..500 {
+                drop(
+                    here.acquire_lock(&format!("dropped {tenth} {}", number % 10), None)
+                        .await
+                        .unwrap(),
+                );
+            }
+            let held = there.acquire_lock("held", None).await.unwrap();
+            for _ in 0..50 {
+                let mut waiters = tokio::task::JoinSet::new();
+                for _ in 0..10 {
+                    let here = here.clone();
+                    waiters
+                        .spawn(async move { here.acquire_lock("held", Some(MS)).await.map(drop) });
+                }
+                waiters.join_all().await;
+            }
+            held.release().await.unwrap();
+        };
+        cycle(0).await;
+        let (memory, descriptors) = (memory(), descriptors());
+        let tasks = runtime.metrics().num_alive_tasks();
+        for tenth in 1..10 {
+            cycle(tenth).await;
+        }
+        let bound = memory + 2 * 1024;
+        assert!(
+            self::memory() <= bound,
+            "{} KiB after, {memory} KiB after the first tenth",
+            self::memory()
+        );
+        assert_eq!(self::descriptors(), descriptors);
+        let began = tokio::time::Instant::now();
+        while runtime.metrics().num_alive_tasks() > tasks {
+            assert!(
+                began.elapsed() < SECOND,
+                "{} tasks, {tasks} before",
+                runtime.metrics().num_alive_tasks()
+            );
+            tokio::task::yield_now().await;
+        }
+        assert_every_key_expires(&server);
+        let held = server.cli(&["KEYS", "distributed-lock:*"]);
+        assert_eq!(held, "", "locks are left");
+        assert_eq!(server.cli(&["KEYS", "*queue*"]), "", "places are left");
+    });
+}
+
+/// Resident memory in KiB.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
