@@ -30,7 +30,8 @@ mod names_of_servers {
         PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
         PostgresWriteLockHandle, RedisDistributedLock, RedisDistributedReaderWriterLock,
         RedisDistributedSemaphore, RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder,
-        RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, connection, key, semaphore,
+        RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, connection, key,
+        semaphore,
     };
 }
 
