@@ -136,15 +136,17 @@ impl Sessions {
         self.beside(None).await
     }
 
-    /// In transactions a session that holds has no room for anything else.
+    /// In transactions a session that holds has no room for anything else. Who is used is not idle.
     fn usable(&self, other: Option<&Session>) -> Option<Arc<Session>> {
         let other = other.map(Session::id);
         let most = self.limits.locks_per_session;
-        let entries = self.entries();
-        let usable = |entry: &&Entry| {
+        let mut entries = self.entries();
+        let usable = |entry: &&mut Entry| {
             entry.is_usable() && other != Some(entry.session.id()) && (most > 1 || entry.locks == 0)
         };
-        entries.open.iter().find(usable).map(|entry| Arc::clone(&entry.session))
+        let entry = entries.open.iter_mut().find(usable)?;
+        entry.idle_since = Instant::now();
+        Some(Arc::clone(&entry.session))
     }
 
     /// A session that holds nothing, to wait with; `None` if as many wait already as may.
