@@ -11,17 +11,18 @@ use std::time::Duration;
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_postgres::PostgresLockProvider;
 use distributed_lock_testkit::history::{Rules, What, check, now};
-use distributed_lock_testkit::nemesis::{Crew, Noise};
+use distributed_lock_testkit::nemesis::{self, Crew, Noise, Strike, settled};
 use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::{ClockShift, PostgresServer, Toward};
 use distributed_lock_testkit::worker::random::Random;
 use distributed_lock_testkit::worker::{self, Command, Primitive, Target};
 
-use crate::{MS, SECOND};
+use crate::MS;
 
 const ROLE: &str = "DISTRIBUTED_LOCK_CHAOS_WORKER";
 const SEQUENCE: &str = "fencing";
 const WORKERS: usize = 8;
+const LOCKS: [&str; 3] = ["mutex", "both", "three"];
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Short, so that silent links are told of within the run.
@@ -31,6 +32,9 @@ const OPERATION: Duration = Duration::from_millis(500);
 /// What must have happened in a minute for a run to count, at least.
 const ACQUIRED_IN_A_MINUTE: u64 = 1000;
 const FAULTS_IN_A_MINUTE: u64 = 50;
+
+/// How long an answer is on its way, and what the machine's noise adds.
+const ON_ITS_WAY: Duration = Duration::from_millis(25);
 
 /// How long somebody who holds is waited for.
 const VICTIM_WITHIN: Duration = Duration::from_secs(5);
@@ -94,56 +98,99 @@ struct Chaos {
     random: Random,
     load: Command,
     struck: BTreeMap<Kind, u64>,
+    /// When grants on their way were made worthless, or a worker stood still.
+    strikes: Vec<Strike>,
 }
 
 impl Chaos {
-    /// Logs a fault that strikes all holds, just before it does.
-    fn ends_holds(&self, row: u8) {
-        self.crew.record().log("nemesis", "", What::FaultEndsHold { row });
+    /// Does what ends all holds at the server before their holders can be told: logged just before.
+    fn end_holds<T>(&mut self, row: u8, strike: impl FnOnce(&mut Self) -> T) -> T {
+        let from = self.crew.record().log("nemesis", "", What::FaultEndsHold { row });
+        let result = strike(self);
+        let done = now();
+        for lock in LOCKS {
+            self.strikes.push(Strike {
+                kind: nemesis::Kind::Removed,
+                who: String::new(),
+                lock: lock.to_owned(),
+                ends_holds: true,
+                from,
+                done,
+                until: done,
+            });
+        }
+        result
+    }
+
+    /// Stops a worker for a moment.
+    fn stop(&mut self, worker: usize) {
+        let (who, from) = (self.crew.who(worker).to_owned(), self.crew.stop(worker));
+        self.crew.record().pause(self.random.up_to(150 * MS));
+        let until = self.crew.resume(worker);
+        let (kind, lock) = (nemesis::Kind::Stopped, String::new());
+        self.strikes.push(Strike { kind, who, lock, ends_holds: false, from, done: from, until });
     }
 
     fn disturbs(&self, kind: Kind) {
         self.crew.record().log("nemesis", "", What::Fault { kind: format!("{kind:?}") });
     }
 
-    fn strike(&mut self, kind: Kind) {
-        // A fault that meets nobody proves nothing.
-        if self.crew.record().wait_held(VICTIM_WITHIN, |holds| !holds.is_empty()).is_none() {
-            return;
+    /// Each lock, and each permit at once with the others.
+    fn everything_is_free(&mut self) {
+        let primitives = [Primitive::Mutex, Primitive::Mutex, Primitive::Permit(3)];
+        let three = [LOCKS[2]; 3].map(|lock| (lock, primitives[2]));
+        let once = LOCKS.into_iter().zip(primitives).take(2);
+        let since = self.crew.record().mark();
+        for (attempt, (lock, primitive)) in (1..).zip(once.chain(three)) {
+            let (timeout, lock) = (VICTIM_WITHIN, lock.to_owned());
+            self.crew.tell(0, &Command::Acquire { attempt, primitive, timeout, lock });
+            let granted = self.crew.record().wait_for(since, 2 * VICTIM_WITHIN, |event| {
+                event.attempt == attempt && matches!(event.what, What::Acquired { .. })
+            });
+            assert!(granted.is_some(), "{primitive:?} after quiet");
         }
-        let holds = self.crew.record().holds();
-        let victim = self.random.pick(&holds).and_then(|hold| self.crew.number_of(&hold.who));
-        match (kind, victim) {
-            (Kind::Killed, Some(worker)) => {
-                self.crew.kill(worker);
-                self.crew.tell(worker, &self.load);
+    }
+
+    /// Somebody who holds: a fault that meets nobody proves nothing.
+    fn victim(&mut self) -> Option<usize> {
+        let end = now() + VICTIM_WITHIN;
+        while now() < end {
+            self.crew.record().wait_held(VICTIM_WITHIN, |holds| !holds.is_empty())?;
+            // They may have released meanwhile.
+            let holds = self.crew.record().holds();
+            let victim = self.random.pick(&holds).and_then(|hold| self.crew.number_of(&hold.who));
+            if victim.is_some() {
+                return victim;
             }
-            (Kind::Stopped, Some(worker)) => {
-                self.crew.stop(worker);
-                self.crew.record().pause(self.random.up_to(150 * MS));
-                self.crew.resume(worker);
+        }
+        None
+    }
+
+    fn strike(&mut self, kind: Kind) {
+        let Some(victim) = self.victim() else { return };
+        match kind {
+            Kind::Killed => {
+                self.crew.kill(victim);
+                self.crew.tell(victim, &self.load);
             }
-            (Kind::Killed | Kind::Stopped, None) => return,
-            (Kind::Terminated, _) => {
-                self.ends_holds(7);
+            Kind::Stopped => self.stop(victim),
+            Kind::Terminated => {
                 let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks \
                            WHERE locktype = 'advisory'";
-                let ended: u64 = self.server.psql(all).unwrap().trim().parse().unwrap();
-                if ended == 0 {
+                let ended = self.end_holds(7, |chaos| chaos.server.psql(all).unwrap());
+                if ended.trim() == "0" {
                     return;
                 }
             }
-            (Kind::Reset, _) => {
-                self.ends_holds(4);
-                self.proxy.reset_all();
-            }
-            (Kind::Silent, _) => {
-                self.ends_holds(5);
+            Kind::Reset => self.end_holds(4, |chaos| chaos.proxy.reset_all()),
+            Kind::Silent => {
+                // Whoever holds is told before the server lets go: no hold is excused.
+                self.disturbs(kind);
                 self.proxy.black_hole(Way::ToClient);
                 self.crew.record().pause(30 * MS + self.random.up_to(150 * MS));
                 self.proxy.heal();
             }
-            (Kind::Delayed, _) => {
+            Kind::Delayed => {
                 self.disturbs(kind);
                 let latency = self.random.up_to(50 * MS);
                 self.proxy.delay(Way::ToClient, latency, 20 * MS);
@@ -151,12 +198,11 @@ impl Chaos {
                 self.crew.record().pause(60 * MS);
                 self.proxy.heal();
             }
-            (Kind::ServerKilled, _) => {
-                self.ends_holds(8);
-                self.server.kill();
+            Kind::ServerKilled => {
+                self.end_holds(8, |chaos| chaos.server.kill());
                 self.server.restart();
             }
-            (Kind::ClockStep, _) => {
+            Kind::ClockStep => {
                 self.disturbs(kind);
                 let toward = if self.random.percent(50) { Toward::Future } else { Toward::Past };
                 self.clock.set(HOUR, toward);
@@ -185,13 +231,13 @@ fn locks_on_postgres_keep_their_promises_in_chaos() {
     let crew = Crew::start(program, server.url_by(proxy.port()), resources.path(), WORKERS);
     let lock = [Primitive::Mutex, Primitive::Write, Primitive::Read, Primitive::Read];
     let targets = vec![
-        Target::new("mutex", &[Primitive::Mutex]),
-        Target::new("both", &lock),
-        Target::new("three", &[Primitive::Permit(3)]),
+        Target::new(LOCKS[0], &[Primitive::Mutex]),
+        Target::new(LOCKS[1], &lock),
+        Target::new(LOCKS[2], &[Primitive::Permit(3)]),
     ];
     let load = Command::Load { seed, tasks: 2, targets };
-    let (random, struck) = (Random::new(seed), BTreeMap::new());
-    let mut chaos = Chaos { server, clock, proxy, crew, random, load, struck };
+    let (random, struck, strikes) = (Random::new(seed), BTreeMap::new(), Vec::new());
+    let mut chaos = Chaos { server, clock, proxy, crew, random, load, struck, strikes };
     for worker in 0..WORKERS {
         chaos.crew.tell(worker, &chaos.load);
     }
@@ -207,12 +253,12 @@ fn locks_on_postgres_keep_their_promises_in_chaos() {
         let pause = chaos.random.up_to(20 * MS);
         chaos.crew.record().pause(pause);
     }
-    chaos.crew.record().pause(3 * SECOND);
-    chaos.crew.record().log("nemesis", "", What::quiet());
     chaos.crew.rest();
+    chaos.crew.record().log("nemesis", "", What::quiet());
+    chaos.everything_is_free();
 
-    let mut events = chaos.crew.record().events();
-    events.sort_by_key(|event| event.at);
+    let on_its_way = ON_ITS_WAY + 2 * noise.worst();
+    let events = settled(chaos.crew.record().events(), &chaos.strikes, on_its_way);
     let count = |wanted: fn(&What) -> bool| {
         u64::try_from(events.iter().filter(|event| wanted(&event.what)).count()).unwrap()
     };
