@@ -6,10 +6,12 @@ use std::process::Command;
 use crate::cargo::{Done, run};
 
 /// Programs that tests run, or files that these need, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("/usr/lib/python3/dist-packages/psycopg2/__init__.py", "python3-psycopg2"),
+    ("/usr/lib/python3/dist-packages/redis/__init__.py", "python3-redis"),
     ("cc", "gcc"),
     ("flock", "util-linux"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("pgbouncer", "pgbouncer"),
     ("postgres", "postgresql"),

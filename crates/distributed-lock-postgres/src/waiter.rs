@@ -5,7 +5,7 @@
 //! by [`Waiter::cancel`].
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -278,6 +278,8 @@ impl Permits {
         if session.span() == Span::Session {
             session.listen(&channel(self.queue), true).await?;
         }
+        // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
+        let mut release = pin!(self.next_release(session));
         loop {
             let semaphore = (&*self.name, self.queue);
             match self.resource.try_permit(&self.sessions, semaphore, self.max).await {
@@ -289,7 +291,10 @@ impl Permits {
             tokio::select! {
                 biased;
                 () = self.about.stop.notified() => return Ok(None),
-                permit = self.next_release(session) => if permit.is_some() { return Ok(permit) },
+                permit = &mut release => match permit {
+                    Some(_) => return Ok(permit),
+                    None => release.set(self.next_release(session)),
+                },
                 () = self.about.look.notified() => {}
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }

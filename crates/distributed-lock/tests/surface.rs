@@ -20,6 +20,21 @@ mod names {
     };
 }
 
+/// The same for the servers' names.
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[expect(unused_imports, reason = "that they resolve is the test")]
+mod names_of_servers {
+    use distributed_lock::{
+        PostgresAdvisoryLockKey, PostgresDistributedLock, PostgresDistributedReaderWriterLock,
+        PostgresDistributedSemaphore, PostgresLockHandle, PostgresLockProvider,
+        PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
+        PostgresWriteLockHandle, RedisDistributedLock, RedisDistributedReaderWriterLock,
+        RedisDistributedSemaphore, RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder,
+        RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, connection, key,
+        semaphore,
+    };
+}
+
 #[tokio::test]
 async fn a_lock_is_acquired_and_released() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;

@@ -7,6 +7,7 @@ use distributed_lock_testkit::servers::RedisServer;
 use distributed_lock_testkit::{Backend, Loses, conformance};
 
 const SHORT: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(200);
 
 conformance!(resp3: Redis::new(RedisProtocol::Resp3, Duration::from_secs(30)),
     with readers_writer, with semaphore, with fencing);
@@ -15,6 +16,10 @@ conformance!(resp2: Redis::new(RedisProtocol::Resp2, Duration::from_secs(30)),
 conformance!(resp3_1s: Redis::new(RedisProtocol::Resp3, SHORT),
     with readers_writer, with semaphore, with fencing, with leases, with loss);
 conformance!(resp2_1s: Redis::new(RedisProtocol::Resp2, SHORT),
+    with readers_writer, with semaphore, with fencing, with leases, with loss);
+conformance!(resp3_200ms: Redis::new(RedisProtocol::Resp3, SHORTEST),
+    with readers_writer, with semaphore, with fencing, with leases, with loss);
+conformance!(resp2_200ms: Redis::new(RedisProtocol::Resp2, SHORTEST),
     with readers_writer, with semaphore, with fencing, with leases, with loss);
 
 /// One server for all cases; they use names of their own.

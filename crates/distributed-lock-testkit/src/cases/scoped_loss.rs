@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use distributed_lock_core::HoldEnds;
 use distributed_lock_core::error::LockError;
 use distributed_lock_core::traits::{LockHandle, LockProviderExt, Provider, ProviderExt};
 
@@ -35,8 +34,8 @@ pub fn work_is_ended(backend: &impl Loses) {
     });
 }
 
-/// The loss of one ends guarded work, is told by its name, and leaves the others to be released, except
-/// where locks share a session and its end.
+/// The loss of one ends guarded work and is told by name, and the others are released. Others may be
+/// lost with it, where they share a session.
 pub fn the_loss_of_one_of_many_is_told(backend: &impl Loses) {
     run(async {
         let (here, there, name) = two_processes(backend, "one of all").await;
@@ -47,19 +46,19 @@ pub fn the_loss_of_one_of_many_is_told(backend: &impl Loses) {
         let guarded = held.guard(pending::<()>());
         let told = async { tokio::join!(guarded, backend.lose(&name, &native_key)) };
         let (result, ()) = within(bound, "the end of guarded work", told).await;
-        let lost_alone = here.guarantees().hold_ends != HoldEnds::WithSession;
-        let names_the_lost = |reason: &String| {
-            let mut lost = names.iter().filter(|each| !lost_alone || **each == name);
-            lost.any(|each| reason.contains(each.as_str()))
-        };
-        assert_error!(result, LockError::LockLost(reason) if names_the_lost(&reason));
+        within(bound, "being told of the loss", async {
+            let (_, lost) = held.iter().find(|(each, _)| *each == name).expect("its handle");
+            lost.lost_token().cancelled().await;
+        })
+        .await;
         assert!(held.is_lost());
-        for (each, handle) in held.iter() {
-            assert_eq!(handle.is_lost(), each == name || !lost_alone, "{each}");
-        }
+        let lost: Vec<&str> = held.iter().filter(|(_, h)| h.is_lost()).map(|(n, _)| n).collect();
+        assert!(lost.contains(&&*name), "{name} is not among {lost:?}");
+        let names_one = |reason: &str| names.iter().any(|name| reason.contains(&**name));
+        assert_error!(result, LockError::LockLost(reason) if names_one(&reason));
         let late = held.guard(async { unreachable!("polled after the loss") });
         assert_error!(late.await, LockError::LockLost(_));
-        assert_error!(held.release().await, LockError::LockLost(reason) if names_the_lost(&reason));
+        assert_error!(held.release().await, LockError::LockLost(reason) if names_one(&reason));
         for name in &names {
             assert_freed(&there, name, "the release of what was left").await;
         }
