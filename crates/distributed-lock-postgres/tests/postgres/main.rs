@@ -9,6 +9,7 @@ use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilde
 use distributed_lock_testkit::servers::PostgresServer;
 
 mod cancelled;
+mod chaos;
 mod conformance;
 mod crossed;
 mod ended_sessions;

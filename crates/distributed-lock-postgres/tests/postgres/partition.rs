@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use distributed_lock_core::prelude::*;
 use distributed_lock_postgres::PostgresLockProvider;
+use distributed_lock_testkit::bounds::SLACK;
 use distributed_lock_testkit::servers::{PASSWORD, PostgresServer};
 use tokio::time::Instant;
 
@@ -48,7 +49,7 @@ pub(crate) async fn be_partitioned() {
 
     set_loopback("down");
     let dark = Instant::now();
-    let signal = tokio::time::timeout(TOLD_WITHIN, held.lost_token().cancelled()).await;
+    let signal = tokio::time::timeout(TOLD_WITHIN + SLACK, held.lost_token().cancelled()).await;
     assert!(signal.is_ok() && held.is_lost(), "not told within {TOLD_WITHIN:?}");
     let told = dark.elapsed();
     assert_eq!(observer.number(HELD).await, 2, "freed before its holder was told");

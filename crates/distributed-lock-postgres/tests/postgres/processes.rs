@@ -110,7 +110,7 @@ async fn row_1_the_next_holder_follows_a_killed_one_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_3_a_stopped_holder_still_holds() {
+async fn row_3_a_stopped_process_still_holds() {
     let server = PostgresServer::start(&[]);
     let mut crew = crew(&server, impatient, 1);
     let here = provider(&server).await;
@@ -157,7 +157,7 @@ async fn row_12_a_reader_behind_a_dead_writer_gets_in_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn row_38_permits_of_killed_holders_return() {
+async fn row_38_permits_of_killed_processes_return() {
     const PERMITS: u32 = 4;
     let server = PostgresServer::start(&[]);
     let mut crew = crew(&server, patient, 6);
