@@ -56,10 +56,6 @@ impl UrlOptions {
     }
 
     /// What was asked for.
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(dead_code, reason = "only PostgreSQL's URLs have options of others")
-    )]
     pub(super) fn known(&self) -> String {
         self.known.join(", ")
     }
