@@ -295,6 +295,7 @@ impl Permits {
                     Some(_) => return Ok(permit),
                     None => release.set(self.next_release(session)),
                 },
+                () = self.resource.given_back() => {}
                 () = self.about.look.notified() => {}
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }
