@@ -24,7 +24,6 @@ pub(crate) struct Session {
     link: Arc<Link>,
     driver: Resident,
     span: Span,
-    home: Home,
     id: u64,
     /// The backend's process id. With [`Span::Transaction`], that of the current transaction.
     backend: AtomicI32,
@@ -66,7 +65,6 @@ impl Session {
             link,
             driver,
             span: options.span,
-            home: options.home,
             id,
             backend: AtomicI32::new(0),
             checks_client: AtomicBool::new(false),
@@ -106,11 +104,6 @@ impl Session {
 
     pub(crate) fn span(&self) -> Span {
         self.span
-    }
-
-    /// Where work about it runs in the background.
-    pub(crate) fn home(&self) -> Home {
-        self.home
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -236,6 +229,7 @@ impl Session {
         if self.span == Span::Session {
             let scan = self.other(Other::Scan).await?;
             self.other(Other::ReleasePermit).await?;
+            self.prepare_unlock(Form::Exclusive, PostgresAdvisoryLockKey::Single(0)).await?;
             let row = self.client().query_opt(scan, &[&slots]).await.map_err(classify)?;
             return row.map(|row| row.try_get(0)).transpose().map_err(classify);
         }
