@@ -16,7 +16,7 @@ use crate::health;
 use crate::options::{RedisOptions, Wishes};
 use crate::protocol::RedisProtocol;
 use crate::redlock::servers::{Quorum, ServerId};
-use crate::several::{Member, Several};
+use crate::several::{self, Member, Several};
 use crate::types::RedisLockProvider;
 
 impl RedisLockProvider {
@@ -226,8 +226,8 @@ impl RedisLockProviderBuilder {
             members.push(Member::new(ServerId(number), client));
         }
         let operation_timeout = self.engine.operation_timeout;
-        let clock_and_home = (self.engine.clock.clone(), self.engine.home);
-        let several = Several::new(members, options, operation_timeout, clock_and_home);
+        let clock = self.engine.clock.clone();
+        let several = Several::new(members, options, operation_timeout, clock);
         several.introduce_all().await?;
         Ok(RedisDriver(Servers::Several(several)))
     }
@@ -257,11 +257,13 @@ impl RedisLockProviderBuilder {
         channel: &str,
         options: &RedisOptions,
     ) -> LockResult<Arc<Client>> {
-        let patience = Patience {
-            // As the keeper bounds an extension, which is the shortest bound there is.
-            request: self.engine.operation_timeout.min(options.extension_cadence / 2) * 9 / 10,
-            connect: self.engine.operation_timeout,
+        let limit = self.engine.operation_timeout;
+        let shortest = match self.servers.len() {
+            // As the keeper bounds an extension.
+            1 => limit.min(options.extension_cadence / 2),
+            _ => several::patience(options.expiry, limit),
         };
+        let patience = Patience { request: shortest * 9 / 10, connect: limit };
         let (server, clock) = (speaking(server, version)?, self.engine.clock.clone());
         Ok(Client::new(server, channel.to_owned(), self.engine.home, patience, clock))
     }

@@ -169,18 +169,27 @@ impl Client {
         if let Some(link) = made_meanwhile() {
             return Ok(link);
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(None);
-        let number = self.links.fetch_add(1, Ordering::Relaxed);
-        let messages = (self.channel.as_str(), Arc::clone(&self.mailbox));
-        let link = Arc::new(Link::open(self.server.clone(), number, messages, config).await?);
+        let link = Arc::new(self.open().await?);
         let mut seat = self.seat();
         // If the provider has moved on meanwhile, this one is for its caller alone.
         if seat.place == place {
             seat.link = Some(Arc::clone(&link));
         }
         Ok(link)
+    }
+
+    /// A link for the caller alone, on the runtime that this is called on.
+    pub(crate) async fn link_apart(&self) -> LockResult<Link> {
+        self.open().await.map_err(lock_error)
+    }
+
+    async fn open(&self) -> RedisResult<Link> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let messages = (self.channel.as_str(), Arc::clone(&self.mailbox));
+        Link::open(self.server.clone(), number, messages, config).await
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {

@@ -106,6 +106,12 @@ impl Round {
         self.tally.undecided()
     }
 
+    /// Who has not said anything.
+    #[must_use]
+    pub fn pending(&self) -> ServerSet {
+        self.tally.pending()
+    }
+
     /// Who has granted it.
     #[must_use]
     pub fn granted(&self) -> ServerSet {

@@ -1,15 +1,17 @@
 -- Takes back one server's vote, and tells whose turn it may be.
 --
 -- ARGV: mode, owner, for how long a request of this round that comes later finds that it was given
--- up ('0' if none can come), waiter ('' if it stays). Returns 1, or 0 if the owner had no vote.
-local waiter = ARGV[4]
+-- up ('0' if none can come), waiter ('' if it stays), '1' to tell. Nobody is told of a vote that had
+-- not won: those who wait would do nothing but take it from each other. Returns 1, or 0 if the owner
+-- had no vote.
+local waiter, tells = ARGV[4], ARGV[5] == '1'
 local had_it = give_back()
 if waiter ~= '' then leave_queue(waiter) end
 if ARGV[3] ~= '0' then
   redis.call('HSET', waiters, token, int(now + ARGV[3]))
   keep_waiters(ARGV[3])
 end
-if had_it or waiter ~= '' then
+if tells and (had_it or waiter ~= '') then
   for _, id in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
     local other = live_waiter(id)
     if not other then

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use distributed_lock_core::clock::Moment;
 use distributed_lock_core::driver::{Attempt, Granted, Lease};
@@ -13,11 +14,13 @@ use futures_util::stream::FuturesUnordered;
 use redis::Value;
 
 use super::place::{Ballot, QuorumPlace};
+use super::undo::End;
 use super::{Member, QuorumGrant, Several};
 use crate::driver::{code, unexpected};
 use crate::failure::is_refusal;
 use crate::key::RedisKey;
 use crate::link::Link;
+use crate::mailbox::Letterbox;
 use crate::place::RedisPlace;
 use crate::redlock::contest::{Contest, ContestCommand};
 use crate::redlock::round::{OwnerId, Round, RoundCommand, RoundEvent, Verdict};
@@ -87,29 +90,39 @@ impl Several {
             }
         }
         let boxes = &attempt.place.on_each.letterboxes;
-        let news = boxes.iter().map(|letterbox| Box::pin(letterbox.news()));
-        futures_util::future::select_all(news).await;
+        let mut news: FuturesUnordered<_> = boxes.iter().map(Letterbox::news).collect();
+        news.next().await;
+        // What was released on one server is released on the others in a moment. Asking before that
+        // would be for nothing.
+        let others = news.take(self.quorum.majority() - 1).for_each(|()| std::future::ready(()));
+        let _ = tokio::time::timeout(spread(random()?), others).await;
         Ok(None)
     }
 
     /// Listens on every server; those that are away are listened to when they are back.
-    async fn subscribe_all(&self) -> LockResult<()> {
-        let mut asked: FuturesUnordered<_> =
-            self.members.iter().map(|member| member.client.subscribe()).collect();
+    async fn subscribe_all(self: &Arc<Self>) -> LockResult<()> {
+        let mut pending = self.reachable();
+        let members = self.members.iter().filter(|member| pending.contains(member.id));
+        let mut asked: FuturesUnordered<_> = members
+            .map(|member| async move { (member.id, member.client.subscribe().await) })
+            .collect();
         let (mut listening, mut failure) = (0, None);
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
-        loop {
+        while !pending.is_empty() {
             tokio::select! {
                 biased;
-                result = asked.next() => match result {
-                    Some(Ok(())) => listening += 1,
-                    Some(Err(error)) => failure = Some(error),
-                    None => break,
-                },
+                Some((server, result)) = asked.next() => {
+                    pending.remove(server);
+                    match result {
+                        Ok(()) => listening += 1,
+                        Err(error) => failure = Some(error),
+                    }
+                }
                 () = &mut patience => break,
             }
         }
+        self.are_silent(pending);
         match listening >= self.quorum.majority() {
             true => Ok(()),
             false => Err(failure.unwrap_or_else(|| self.too_few())),
@@ -145,11 +158,9 @@ impl Several {
             return Ok(Outcome::Won(lease, ballot));
         }
         place.rounds.push(ballot.clone());
-        let left = self.undo_round(ballot).await;
+        // Its places in the queues stay.
+        self.undo(&ballot, End::Round).await;
         place.rounds.pop();
-        // Whoever did not confirm it is asked again, whatever becomes of the attempt; its places in the
-        // queues stay.
-        self.undo_in_background(Ballot { waiter: None, ..left });
         match verdict {
             Verdict::Held => Ok(Outcome::Held),
             Verdict::Split => Ok(Outcome::Split(sent)),
@@ -159,7 +170,7 @@ impl Several {
     }
 
     async fn ask_all(
-        &self,
+        self: &Arc<Self>,
         ballot: &Ballot,
         waits_as: (&'static str, u32),
         place: &mut QuorumPlace,
@@ -168,14 +179,19 @@ impl Several {
         let left = Left::default();
         let mut asked = FuturesUnordered::new();
         let mut failure = None;
+        let reachable = self.reachable();
         let mut commands = round.on(self.now(), RoundEvent::Begin);
         let sent = round.sent();
+        for server in self.quorum.all().without(reachable).iter() {
+            commands.extend(round.on(sent, RoundEvent::Unknown(server)));
+        }
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
         let mut refused = ServerSet::NONE;
         loop {
             for command in commands {
                 match command {
+                    RoundCommand::Ask(server) if !reachable.contains(server) => {}
                     RoundCommand::Ask(server) => {
                         let member = &self.members[usize::from(server.0)];
                         asked.push(self.ask(member, ballot, waits_as, &left));
@@ -204,7 +220,10 @@ impl Several {
                         RoundEvent::Unknown(server)
                     }
                 },
-                () = &mut patience => RoundEvent::Tick,
+                () = &mut patience => {
+                    self.are_silent(round.pending());
+                    RoundEvent::Tick
+                }
             };
             commands = round.on(self.now(), event);
             left.note(place, refused, round.granted());
@@ -243,14 +262,18 @@ impl Several {
     ) -> LockResult<Value> {
         let link = self.ready(member).await?;
         before(&link);
-        match member.client.run_on(&link, run).await {
+        let result = match member.client.run_on(&link, run).await {
             Err(LockError::Connection(_)) if link.is_broken() => {
                 let link = self.ready(member).await?;
                 before(&link);
                 member.client.run_on(&link, run).await
             }
             result => result,
+        };
+        if !matches!(result, Err(LockError::Connection(_))) {
+            member.is_back();
         }
+        result
     }
 }
 
@@ -290,6 +313,12 @@ fn vote(reply: &Value) -> LockResult<Vote> {
         }
         _ => Err(unexpected()),
     }
+}
+
+/// How long news of other servers are waited for; drawn anew each time, so that those who wait for
+/// one lock do not ask at the same time.
+fn spread(random: u64) -> Duration {
+    Duration::from_micros(2_000 + random % 4_000)
 }
 
 /// Any number, from the operating system.

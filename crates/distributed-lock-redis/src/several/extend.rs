@@ -1,5 +1,7 @@
 //! Extending many holds: a few requests to each server, a majority for each hold.
 
+use std::sync::Arc;
+
 use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
 use futures_util::StreamExt;
@@ -17,18 +19,28 @@ use crate::script::{EXTEND, Run};
 const AT_ONCE: usize = 200;
 
 impl Several {
-    pub(crate) async fn extend(&self, grants: &[&QuorumGrant]) -> LockResult<Vec<Extension>> {
-        let begun = Renewal::begin(self.quorum, self.timing, self.now());
+    pub(crate) async fn extend(
+        self: &Arc<Self>,
+        grants: &[&QuorumGrant],
+    ) -> LockResult<Vec<Extension>> {
+        let mut begun = Renewal::begin(self.quorum, self.timing, self.now());
+        let reachable = self.reachable();
+        for server in self.quorum.all().without(reachable).iter() {
+            begun.on_answer(server, Answer::Unknown);
+        }
+        let mut pending = reachable;
         let mut renewals = vec![begun; grants.len()];
         let mut results: Vec<Option<Renewed>> = vec![None; grants.len()];
+        let members = self.members.iter().filter(|member| reachable.contains(member.id));
         let mut asked: FuturesUnordered<_> =
-            self.members.iter().map(|member| self.extend_on(member, grants)).collect();
+            members.map(|member| self.extend_on(member, grants)).collect();
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
         while results.iter().any(Option::is_none) {
             tokio::select! {
                 biased;
                 Some((server, answers)) = asked.next() => {
+                    pending.remove(server);
                     for ((renewal, result), answer) in
                         renewals.iter_mut().zip(&mut results).zip(answers)
                     {
@@ -36,6 +48,7 @@ impl Several {
                     }
                 }
                 () = &mut patience => {
+                    self.are_silent(pending);
                     for (renewal, result) in renewals.iter_mut().zip(&mut results) {
                         *result = result.or(renewal.on_tick(self.now().max(renewal.wake_at())));
                     }

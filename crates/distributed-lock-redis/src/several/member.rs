@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
@@ -12,12 +12,13 @@ use futures_util::stream::FuturesUnordered;
 use redis::Value;
 
 use super::Several;
+use super::away::Debts;
 use crate::client::Client;
 use crate::failure::lock_error;
 use crate::health;
 use crate::link::Link;
 use crate::redlock::guard::{Introduction, Standing};
-use crate::redlock::servers::ServerId;
+use crate::redlock::servers::{ServerId, ServerSet};
 use crate::script::{INTRODUCE, Run};
 
 /// The key under which a server keeps the run ids of its group.
@@ -29,11 +30,15 @@ pub(crate) struct Member {
     pub(crate) client: Arc<Client>,
     /// The link on which the server has introduced itself, plus one.
     introduced_on: AtomicU64,
+    /// It is known not to answer.
+    pub(super) is_away: AtomicBool,
+    pub(super) debts: Mutex<Debts>,
 }
 
 impl Member {
     pub(crate) fn new(id: ServerId, client: Arc<Client>) -> Self {
-        Self { id, client, introduced_on: AtomicU64::new(0) }
+        let (introduced_on, is_away, debts) = Default::default();
+        Self { id, client, introduced_on, is_away, debts }
     }
 }
 
@@ -63,7 +68,7 @@ impl std::error::Error for NotCounted {}
 impl Several {
     /// A link to a server that counts.
     pub(super) async fn ready(&self, member: &Member) -> LockResult<Arc<Link>> {
-        let link = member.client.link().await?;
+        let link = member.link().await?;
         if member.introduced_on.load(Ordering::Acquire) != link.number + 1 {
             self.introduce(member, &link).await?;
         }
@@ -78,33 +83,32 @@ impl Several {
     ///
     /// # Errors
     /// `Config` if two are the same; what the servers have said if too few did.
-    pub(crate) async fn introduce_all(&self) -> LockResult<()> {
+    pub(crate) async fn introduce_all(self: &Arc<Self>) -> LockResult<()> {
         let limit = self.operation_timeout * 3 / 4;
         let mut asked: FuturesUnordered<_> = self
             .members
             .iter()
             .map(|member| async move {
-                let link = member.client.link().await?;
-                self.introduce(member, &link).await
+                let link = member.link().await?;
+                self.introduce(member, &link).await.map(|()| member.id)
             })
             .collect();
-        let (mut introduced, mut failure) = (0, None);
+        let (mut introduced, mut failure) = (ServerSet::NONE, None);
         // The last of them are waited for as long as a request may take, no longer.
         let patience = tokio::time::sleep(limit);
         tokio::pin!(patience);
         let mut is_late = false;
-        while introduced < self.members.len() && !(is_late && introduced >= self.quorum.majority())
-        {
+        while introduced != self.quorum.all() && !(is_late && self.quorum.has(introduced)) {
             tokio::select! {
                 biased;
                 result = asked.next() => match result {
-                    Some(Ok(())) => introduced += 1,
+                    Some(Ok(server)) => drop(introduced.insert(server)),
                     Some(Err(error)) => failure = Some(error),
                     None => break,
                 },
                 () = &mut patience, if !is_late => is_late = true,
             }
-            if introduced >= self.quorum.majority() && !is_late {
+            if self.quorum.has(introduced) && !is_late {
                 // A minority that hangs is not waited for longer than a lock's request would be.
                 let soon = tokio::time::Instant::now() + self.timing.patience;
                 if soon < patience.deadline() {
@@ -113,6 +117,7 @@ impl Several {
             }
         }
         drop(asked);
+        self.are_silent(self.quorum.all().without(introduced));
         if let Some((one, other)) = self.same() {
             return Err(LockError::Config(format!(
                 "servers {} and {} are the same one: RedLock needs independent servers",
@@ -120,7 +125,7 @@ impl Several {
                 other.0 + 1
             )));
         }
-        if introduced < self.quorum.majority() {
+        if !self.quorum.has(introduced) {
             return Err(failure.unwrap_or_else(|| self.too_few()));
         }
         self.tell_all().await;
@@ -154,10 +159,12 @@ impl Several {
     }
 
     /// Tells every server what it does not know of the others.
-    async fn tell_all(&self) {
+    async fn tell_all(self: &Arc<Self>) {
+        let reachable = self.reachable();
         let told: FuturesUnordered<_> = self
             .members
             .iter()
+            .filter(|member| reachable.contains(member.id))
             .map(|member| async move {
                 if let Ok(link) = self.ready(member).await {
                     self.tell(member, &link).await;

@@ -2,6 +2,7 @@
 //! the client of each server.
 
 mod acquire;
+mod away;
 mod extend;
 mod hold;
 mod member;
@@ -12,11 +13,11 @@ mod undo;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use distributed_lock_core::background::Home;
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::{Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability};
 
+use self::away::Visits;
 use crate::holder;
 use crate::key::RedisKey;
 use crate::options::RedisOptions;
@@ -40,7 +41,7 @@ pub(crate) struct Several {
     pub(crate) options: RedisOptions,
     operation_timeout: Duration,
     clock: Arc<dyn Clock>,
-    home: Home,
+    visits: Mutex<Visits>,
 }
 
 impl Several {
@@ -48,14 +49,14 @@ impl Several {
         members: Vec<Member>,
         options: RedisOptions,
         operation_timeout: Duration,
-        (clock, home): (Arc<dyn Clock>, Home),
+        clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
         let quorum = Quorum::of(u8::try_from(members.len()).unwrap_or(Quorum::MOST));
         let group = Mutex::new(Group::new(quorum, options.restart_guard));
         let patience = patience(options.expiry, operation_timeout);
         let timing = Timing::new(options.expiry, options.min_validity, patience);
-        let this = Self { members, group, quorum, timing, options, operation_timeout, clock, home };
-        Arc::new(this)
+        let visits = Mutex::default();
+        Arc::new(Self { members, group, quorum, timing, options, operation_timeout, clock, visits })
     }
 
     pub(crate) fn resolve(&self, name: LockName<'_>, mode: Mode) -> LockResult<RedisKey> {
@@ -102,7 +103,7 @@ impl std::fmt::Debug for Several {
 }
 
 /// How long one server may take: a small share of the lease, and of the time for the whole.
-fn patience(expiry: Duration, operation_timeout: Duration) -> Duration {
+pub(crate) fn patience(expiry: Duration, operation_timeout: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(50);
     (expiry / 8).max(SHORTEST).min(expiry / 4).min(operation_timeout / 3)
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use distributed_lock_core::error::LockResult;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::acquire::{Outcome, QuorumAttempt, random};
 use super::{Member, Several};
+use crate::driver::unexpected;
 use crate::failure::lock_error;
+use crate::redlock::servers::ServerId;
 
 /// How many mutexes one request looks at.
 const AT_ONCE: u32 = 512;
@@ -48,37 +50,41 @@ impl Several {
     }
 
     /// Which of these are free on so many servers that they may be won.
-    async fn free(&self, attempt: &QuorumAttempt, slots: &[u32]) -> LockResult<Vec<u32>> {
+    async fn free(
+        self: &Arc<Self>,
+        attempt: &QuorumAttempt,
+        slots: &[u32],
+    ) -> LockResult<Vec<u32>> {
         let mut command = redis::cmd("MGET");
         command.arg(slots.iter().map(|slot| attempt.key.slot(*slot)).collect::<Vec<_>>());
         let command = &command;
-        let look = |member: &'_ Member| {
-            let link = member.client.clone();
-            async move { link.link().await?.call(command).await.map_err(lock_error) }
-        };
-        let mut asked: FuturesUnordered<_> = self.members.iter().map(look).collect();
+        let mut pending = self.reachable();
+        let members = self.members.iter().filter(|member| pending.contains(member.id));
+        let mut asked: FuturesUnordered<_> = members.map(|member| look(member, command)).collect();
         let mut free = vec![0_usize; slots.len()];
         let (mut answered, mut failure) = (0, None);
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
-        loop {
+        while answered < self.quorum.majority() && !pending.is_empty() {
             tokio::select! {
                 biased;
-                reply = asked.next() => match reply {
-                    Some(Ok(Value::Array(values))) => {
-                        answered += 1;
-                        for (count, value) in free.iter_mut().zip(values) {
-                            *count += usize::from(value == Value::Nil);
+                Some((server, reply)) = asked.next() => {
+                    pending.remove(server);
+                    match reply {
+                        Ok(Value::Array(values)) => {
+                            answered += 1;
+                            for (count, value) in free.iter_mut().zip(values) {
+                                *count += usize::from(value == Value::Nil);
+                            }
                         }
+                        Ok(_) => failure = Some(unexpected()),
+                        Err(error) => failure = Some(error),
                     }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => failure = Some(error),
-                    None => break,
-                },
-                () = &mut patience => break,
-            }
-            if answered >= self.quorum.majority() {
-                break;
+                }
+                () = &mut patience => {
+                    self.are_silent(pending);
+                    break;
+                }
             }
         }
         if answered < self.quorum.majority() {
@@ -88,4 +94,12 @@ impl Several {
         let is_free = |(slot, count): (&u32, &usize)| (*count >= answered).then_some(*slot);
         Ok(slots.iter().zip(&free).filter_map(is_free).collect())
     }
+}
+
+async fn look(member: &Member, command: &Cmd) -> (ServerId, LockResult<Value>) {
+    let reply = match member.link().await {
+        Ok(link) => link.call(command).await.map_err(lock_error),
+        Err(error) => Err(error),
+    };
+    (member.id, reply)
 }

@@ -1,10 +1,9 @@
 //! Taking back votes: of rounds that were not won, of attempts that were given up, of holds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributed_lock_core::Mode;
-use distributed_lock_core::background::spawn_to_the_end;
 use distributed_lock_core::error::LockResult;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,13 +12,24 @@ use redis::Value;
 use super::acquire::QuorumAttempt;
 use super::place::Ballot;
 use super::{Member, Several};
+use crate::link::Link;
 use crate::redlock::servers::{ServerId, ServerSet};
 use crate::redlock::tally::Answer;
+use crate::redlock::undoing::{Undoing, Undone};
 use crate::script::{QUORUM_UNDO, Run};
+
+/// What ends when votes are taken back.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum End {
+    /// A round, by an attempt that goes on: nobody else has it any sooner, so nobody is told.
+    Round,
+    /// A hold or an attempt: whose turn it may be is told.
+    Whole,
+}
 
 impl Several {
     /// Undoes an attempt that was given up.
-    pub(crate) async fn withdraw(&self, attempt: &mut QuorumAttempt) -> LockResult<()> {
+    pub(crate) async fn withdraw(self: &Arc<Self>, attempt: &mut QuorumAttempt) -> LockResult<()> {
         let token = attempt.token()?;
         let place = &mut attempt.place.on_each;
         if !place.letterboxes.is_empty() {
@@ -31,75 +41,67 @@ impl Several {
                 keys: attempt.key.on_each(matches!(mode, Mode::Permit { .. }).then_some(0)),
                 code: "x",
                 owner: token.to_string(),
-                asked: self.quorum.all(),
+                // Who is away forgets it by itself, since it does not tick any more.
+                asked: self.reachable(),
                 unanswered: ServerSet::NONE,
                 links: Default::default(),
                 waiter: Some(token),
             });
         }
-        while let Some(ballot) = place.rounds.pop() {
-            // It stays until it is undone, in case this future is dropped.
-            place.rounds.push(ballot.clone());
-            let left = self.undo(&ballot, &ballot.waiter(), ballot.asked).await;
+        // Each stays until it is undone, in case this future is dropped.
+        while let Some(ballot) = place.rounds.last() {
+            self.undo(ballot, End::Whole).await;
             place.rounds.pop();
-            if !left.asked.is_empty() {
-                place.rounds.push(left);
-                return Err(self.too_few());
-            }
         }
         Ok(())
     }
 
-    /// Takes back the votes of a round that was not won; the attempt may go on waiting. Those who had
-    /// granted it are waited for; requests to the others are on their way. Returns who has not
-    /// confirmed it.
-    pub(super) async fn undo_round(&self, ballot: Ballot) -> Ballot {
-        self.undo(&ballot, "", ballot.asked.without(ballot.unanswered)).await
-    }
-
-    /// Waits until `these` have confirmed it, or do not within the time that a server has.
-    async fn undo(&self, ballot: &Ballot, waiter: &str, these: ServerSet) -> Ballot {
-        let mut left = ballot.clone();
-        let asked = self.members.iter().filter(|member| ballot.asked.contains(member.id));
-        let mut asked: FuturesUnordered<_> =
-            asked.map(|member| self.undo_on(member, ballot, waiter)).collect();
+    /// Takes back every vote that there may be, and waits until all who are known to answer have
+    /// confirmed it. Those who do not within their time are asked again in the background.
+    pub(super) async fn undo(self: &Arc<Self>, ballot: &Ballot, end: End) -> Undone {
+        let mut undoing = Undoing::everywhere(self.quorum);
+        let reachable = self.reachable();
+        let mut result = None;
+        let mut asked = FuturesUnordered::new();
+        for member in &self.members {
+            let answer = match (ballot.asked.contains(member.id), reachable.contains(member.id)) {
+                (true, true) => {
+                    asked.push(self.undo_on(member, ballot, end));
+                    continue;
+                }
+                (true, false) => Answer::Unknown,
+                (false, _) => Answer::No,
+            };
+            result = result.or(undoing.on_answer(member.id, answer));
+        }
+        let mut pending = ballot.asked.without(ballot.asked.without(reachable));
+        let mut owing = ballot.asked.without(pending);
         let patience = tokio::time::sleep(self.timing.patience);
         tokio::pin!(patience);
-        loop {
+        while !pending.is_empty() {
             tokio::select! {
                 biased;
-                answer = asked.next() => match answer {
-                    Some((_, Answer::Unknown)) => {}
-                    Some((server, _)) => left.asked.remove(server),
-                    None => break,
-                },
+                Some((server, answer)) = asked.next() => {
+                    pending.remove(server);
+                    if answer == Answer::Unknown {
+                        owing.insert(server);
+                    }
+                    result = result.or(undoing.on_answer(server, answer));
+                }
                 () = &mut patience => break,
             }
-            if these.without(these.without(left.asked)).is_empty() {
-                break;
-            }
         }
-        left
+        self.are_silent(pending);
+        self.collect_later(ballot, owing.or(pending));
+        result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
     }
 
     /// Takes back one server's vote. A server that does not count is asked too.
-    pub(super) async fn undo_on(
-        &self,
-        member: &Member,
-        ballot: &Ballot,
-        waiter: &str,
-    ) -> (ServerId, Answer) {
+    async fn undo_on(&self, member: &Member, ballot: &Ballot, end: End) -> (ServerId, Answer) {
         for is_last in [false, true] {
-            let Ok(link) = member.client.link().await else { break };
-            let tombstone = match ballot.may_come_after(member.id, &link) {
-                true => self.options.expiry.max(Duration::from_secs(60)).as_millis().to_string(),
-                false => "0".to_owned(),
-            };
-            let arguments = [ballot.code, &ballot.owner, &tombstone, waiter];
-            let run = Run { text: &QUORUM_UNDO, keys: &ballot.keys, arguments: &arguments };
-            match member.client.run_on(&link, run).await {
-                Ok(Value::Int(1)) => return (member.id, Answer::Yes),
-                Ok(_) => return (member.id, Answer::No),
+            let Ok(link) = member.link().await else { break };
+            match self.undo_over(&link, member, ballot, end).await {
+                Ok(answer) => return (member.id, answer),
                 Err(_) if link.is_broken() && !is_last => {}
                 Err(_) => break,
             }
@@ -107,27 +109,26 @@ impl Several {
         (member.id, Answer::Unknown)
     }
 
-    /// Goes on until every server has confirmed it, or what it may have there has run out.
-    pub(super) fn undo_in_background(self: &Arc<Self>, left: Ballot) {
-        if left.asked.is_empty() {
-            return;
+    pub(super) async fn undo_over(
+        &self,
+        link: &Link,
+        member: &Member,
+        ballot: &Ballot,
+        end: End,
+    ) -> LockResult<Answer> {
+        let tombstone = match ballot.may_come_after(member.id, link) {
+            true => self.options.expiry.max(Duration::from_secs(60)).as_millis().to_string(),
+            false => "0".to_owned(),
+        };
+        let (waiter, tells) = match end {
+            End::Round => (String::new(), "0"),
+            End::Whole => (ballot.waiter(), "1"),
+        };
+        let arguments = [ballot.code, &ballot.owner, &tombstone, &waiter, tells];
+        let run = Run { text: &QUORUM_UNDO, keys: &ballot.keys, arguments: &arguments };
+        match member.client.run_on(link, run).await? {
+            Value::Int(1) => Ok(Answer::Yes),
+            _ => Ok(Answer::No),
         }
-        let ends = self.timing.all_over(self.now());
-        let this = Arc::clone(self);
-        let left = Arc::new(Mutex::new(left));
-        spawn_to_the_end(self.home, move || {
-            let (this, left) = (Arc::clone(&this), Arc::clone(&left));
-            Box::pin(async move {
-                while this.now() < ends {
-                    let ballot = left.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let after = this.undo(&ballot, &ballot.waiter(), ballot.asked).await;
-                    if after.asked.is_empty() {
-                        return;
-                    }
-                    *left.lock().unwrap_or_else(PoisonError::into_inner) = after;
-                    tokio::time::sleep(this.options.fallback_period()).await;
-                }
-            })
-        });
     }
 }

@@ -1,0 +1,149 @@
+//! Servers that do not answer. Once that is known nobody waits for them, as long as the others can
+//! decide; in the background they are visited until they are back, and what was to be undone there
+//! is undone then.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use distributed_lock_core::background::library_runtime;
+use distributed_lock_core::clock::Moment;
+use distributed_lock_core::error::{LockError, LockResult};
+use futures_util::future::join_all;
+
+use super::place::Ballot;
+use super::undo::End;
+use super::{Member, Several};
+use crate::link::Link;
+use crate::redlock::servers::ServerSet;
+
+/// The votes that are to be taken back from one server, by their owners, and until when they may
+/// last there.
+pub(super) type Debts = BTreeMap<String, (Ballot, Moment)>;
+
+/// The background visits of one provider.
+#[derive(Debug, Default)]
+pub(super) struct Visits {
+    are_made: bool,
+    /// Since the last one, somebody did without a server that is away.
+    are_wanted: bool,
+}
+
+/// Pauses between visits grow to so many times the first.
+const LONGEST_PAUSE: u32 = 4;
+
+impl Member {
+    /// The link in use. A server that cannot be connected to is away.
+    pub(super) async fn link(&self) -> LockResult<Arc<Link>> {
+        let link = self.client.link().await;
+        if matches!(link, Err(LockError::Connection(_))) {
+            self.is_away.store(true, Ordering::Relaxed);
+        }
+        link
+    }
+
+    fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// It has answered.
+    pub(super) fn is_back(&self) {
+        if self.is_away() && self.is_away.swap(false, Ordering::Relaxed) {
+            tracing::info!(server = self.id.0 + 1, "a server answers again");
+        }
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Several {
+    /// Those whose answers are worth waiting for: all but who is known to be away. Everybody, if the
+    /// others are no majority: then there is nothing better to do.
+    pub(super) fn reachable(self: &Arc<Self>) -> ServerSet {
+        let here = self.members.iter().filter(|member| !member.is_away());
+        let here: ServerSet = here.map(|member| member.id).collect();
+        if here == self.quorum.all() {
+            return here;
+        }
+        self.visit_soon();
+        if self.quorum.has(here) { here } else { self.quorum.all() }
+    }
+
+    /// These were asked and have said nothing for as long as a server may take. If that is a
+    /// majority, it may be this process that was not quick enough.
+    pub(super) fn are_silent(self: &Arc<Self>, servers: ServerSet) {
+        if servers.is_empty() || !self.quorum.has(self.quorum.all().without(servers)) {
+            return;
+        }
+        for member in self.members.iter().filter(|member| servers.contains(member.id)) {
+            tracing::warn!(server = member.id.0 + 1, "a server does not answer");
+            member.is_away.store(true, Ordering::Relaxed);
+        }
+        self.visit_soon();
+    }
+
+    /// Takes a vote back from these as soon as they answer, unless it has run out by then.
+    pub(super) fn collect_later(self: &Arc<Self>, ballot: &Ballot, servers: ServerSet) {
+        if servers.is_empty() {
+            return;
+        }
+        let ends = self.timing.all_over(self.now());
+        for member in self.members.iter().filter(|member| servers.contains(member.id)) {
+            member.debts().insert(ballot.owner.clone(), (ballot.clone(), ends));
+        }
+        self.visit_soon();
+    }
+
+    /// On the library thread, so that it ends with no runtime that a provider is used from.
+    fn visit_soon(self: &Arc<Self>) {
+        let mut visits = self.visits();
+        visits.are_wanted = true;
+        if let Some(library) = library_runtime()
+            && !std::mem::replace(&mut visits.are_made, true)
+        {
+            drop(library.spawn(Arc::clone(self).visit_until_settled()));
+        }
+    }
+
+    async fn visit_until_settled(self: Arc<Self>) {
+        let period = self.options.fallback_period();
+        let mut pause = period;
+        loop {
+            self.visits().are_wanted = false;
+            let needed = |member: &&Member| member.is_away() || !member.debts().is_empty();
+            join_all(self.members.iter().filter(needed).map(|member| self.visit(member))).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(period * LONGEST_PAUSE);
+            let mut visits = self.visits();
+            if !visits.are_wanted && self.members.iter().all(|member| member.debts().is_empty()) {
+                visits.are_made = false;
+                return;
+            }
+        }
+    }
+
+    /// On a connection of its own: the server's usual one stays where it is used.
+    async fn visit(&self, member: &Member) {
+        let now = self.now();
+        member.debts().retain(|_, (_, ends)| *ends > now);
+        let limit = self.timing.patience;
+        let Ok(Ok(link)) = tokio::time::timeout(limit, member.client.link_apart()).await else {
+            return;
+        };
+        let owed: Vec<Ballot> = member.debts().values().map(|(ballot, _)| ballot.clone()).collect();
+        for ballot in owed {
+            let undone = self.undo_over(&link, member, &ballot, End::Whole);
+            match tokio::time::timeout(limit, undone).await {
+                Ok(Ok(_)) => drop(member.debts().remove(&ballot.owner)),
+                _ => return,
+            }
+        }
+        member.is_back();
+    }
+
+    fn visits(&self) -> MutexGuard<'_, Visits> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
