@@ -16,9 +16,20 @@
 /// | `limits` | [`Limits`](crate::Limits), and leases of a few seconds at most |
 /// | `loss` | [`Loses`](crate::Loses), and fencing tokens |
 ///
+/// `conformance!(concrete module: backend, ...)` leaves out the erased providers and the locks that
+/// stand for mutexes, for one more configuration of a backend that has passed with them.
+///
 /// See the [crate's documentation](crate) for an example.
 #[macro_export]
 macro_rules! conformance {
+    (concrete $module:ident: $backend:expr $(, with $group:ident)* $(,)?) => {
+        mod $module {
+            use super::*;
+            $crate::conformance!(@group mutex, $backend);
+            $($crate::conformance!(@group $group, $backend);)*
+        }
+    };
+
     ($module:ident: $backend:expr $(, with $group:ident)* $(,)?) => {
         mod $module {
             use super::*;

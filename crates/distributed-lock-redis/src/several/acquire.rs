@@ -107,8 +107,7 @@ impl Several {
             .map(|member| async move { (member.id, member.client.subscribe().await) })
             .collect();
         let (mut listening, mut failure) = (0, None);
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
+        let mut patience = self.patience();
         while !pending.is_empty() {
             tokio::select! {
                 biased;
@@ -119,7 +118,7 @@ impl Several {
                         Err(error) => failure = Some(error),
                     }
                 }
-                () = &mut patience => break,
+                () = patience.is_over(pending) => break,
             }
         }
         self.are_silent(pending);
@@ -185,8 +184,7 @@ impl Several {
         for server in self.quorum.all().without(reachable).iter() {
             commands.extend(round.on(sent, RoundEvent::Unknown(server)));
         }
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
+        let mut patience = self.patience();
         let mut refused = ServerSet::NONE;
         loop {
             for command in commands {
@@ -197,7 +195,8 @@ impl Several {
                         asked.push(self.ask(member, ballot, waits_as, &left));
                     }
                     RoundCommand::Resolve(verdict) => {
-                        left.note(place, refused, round.granted());
+                        // Requests that have not left by now never do.
+                        left.note(place, left.servers(), refused, round.granted());
                         return (verdict, sent, failure);
                     }
                     // The timer is there; what is undone is in the ballot.
@@ -220,13 +219,14 @@ impl Several {
                         RoundEvent::Unknown(server)
                     }
                 },
-                () = &mut patience => {
+                () = patience.is_over(round.pending()) => {
                     self.are_silent(round.pending());
                     RoundEvent::Tick
                 }
             };
             commands = round.on(self.now(), event);
-            left.note(place, refused, round.granted());
+            // More of them may leave before the next event, and this future be dropped then.
+            left.note(place, reachable, refused, round.granted());
         }
     }
 
@@ -290,11 +290,21 @@ impl Left {
         }
     }
 
-    /// Writes down where the last round may have votes, for the case that its future is dropped.
-    fn note(&self, place: &mut QuorumPlace, refused: ServerSet, granted: ServerSet) {
+    fn servers(&self) -> ServerSet {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Writes down where the last round may have votes.
+    fn note(
+        &self,
+        place: &mut QuorumPlace,
+        asked: ServerSet,
+        refused: ServerSet,
+        granted: ServerSet,
+    ) {
         let links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ballot) = place.rounds.last_mut() {
-            ballot.asked = links.keys().copied().collect::<ServerSet>().without(refused);
+            ballot.asked = asked.without(refused);
             ballot.unanswered = ballot.asked.without(granted);
             ballot.links.clone_from(&links);
         }

@@ -34,8 +34,7 @@ impl Several {
         let members = self.members.iter().filter(|member| reachable.contains(member.id));
         let mut asked: FuturesUnordered<_> =
             members.map(|member| self.extend_on(member, grants)).collect();
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
+        let mut patience = self.patience();
         while results.iter().any(Option::is_none) {
             tokio::select! {
                 biased;
@@ -47,7 +46,7 @@ impl Several {
                         *result = result.or(renewal.on_answer(server, answer));
                     }
                 }
-                () = &mut patience => {
+                () = patience.is_over(pending) => {
                     self.are_silent(pending);
                     for (renewal, result) in renewals.iter_mut().zip(&mut results) {
                         *result = result.or(renewal.on_tick(self.now().max(renewal.wake_at())));

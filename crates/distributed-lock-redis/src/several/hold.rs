@@ -62,8 +62,6 @@ impl Several {
     pub(crate) async fn draw(self: &Arc<Self>, grant: &QuorumGrant) -> LockResult<FencingToken> {
         let (mut drawing, mut commands) = Drawing::begin(self.quorum);
         let reachable = self.reachable();
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
         loop {
             // What was asked before is of no more interest: its reply is not read.
             let mut asked = FuturesUnordered::new();
@@ -85,7 +83,7 @@ impl Several {
                     }
                 });
             }
-            patience.as_mut().reset(tokio::time::Instant::now() + self.timing.patience);
+            let mut patience = self.patience();
             let is_step = matches!(commands.first(), Some(DrawingCommand::Step(_)));
             commands = loop {
                 let next = tokio::select! {
@@ -103,7 +101,7 @@ impl Several {
                             Ok(Counted::Behind) => drawing.on_raise(server, Raised::Behind),
                         }
                     }
-                    () = &mut patience => {
+                    () = patience.is_over(pending) => {
                         self.are_silent(pending);
                         drawing.on_patience_over()
                     }

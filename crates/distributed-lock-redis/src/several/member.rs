@@ -84,7 +84,6 @@ impl Several {
     /// # Errors
     /// `Config` if two are the same; what the servers have said if too few did.
     pub(crate) async fn introduce_all(self: &Arc<Self>) -> LockResult<()> {
-        let limit = self.operation_timeout * 3 / 4;
         let mut asked: FuturesUnordered<_> = self
             .members
             .iter()
@@ -95,10 +94,10 @@ impl Several {
             .collect();
         let (mut introduced, mut failure) = (ServerSet::NONE, None);
         // The last of them are waited for as long as a request may take, no longer.
-        let patience = tokio::time::sleep(limit);
+        let patience = tokio::time::sleep(self.longest_wait());
         tokio::pin!(patience);
         let mut is_late = false;
-        while introduced != self.quorum.all() && !(is_late && self.quorum.has(introduced)) {
+        while introduced != self.quorum.all() && !is_late {
             tokio::select! {
                 biased;
                 result = asked.next() => match result {
@@ -106,9 +105,10 @@ impl Several {
                     Some(Err(error)) => failure = Some(error),
                     None => break,
                 },
-                () = &mut patience, if !is_late => is_late = true,
+                () = &mut patience => is_late = true,
             }
-            if self.quorum.has(introduced) && !is_late {
+            let counting = self.group().counting(self.now());
+            if self.quorum.has(counting) {
                 // A minority that hangs is not waited for longer than a lock's request would be.
                 let soon = tokio::time::Instant::now() + self.timing.patience;
                 if soon < patience.deadline() {

@@ -6,6 +6,7 @@ mod away;
 mod extend;
 mod hold;
 mod member;
+mod patience;
 mod permit;
 mod place;
 mod undo;
@@ -92,7 +93,7 @@ impl Several {
     }
 
     fn too_few(&self) -> LockError {
-        LockError::connection(NoAnswer(self.timing.patience))
+        LockError::connection(NoAnswer(self.longest_wait()))
     }
 }
 

@@ -63,8 +63,7 @@ impl Several {
         let mut asked: FuturesUnordered<_> = members.map(|member| look(member, command)).collect();
         let mut free = vec![0_usize; slots.len()];
         let (mut answered, mut failure) = (0, None);
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
+        let mut patience = self.patience();
         while answered < self.quorum.majority() && !pending.is_empty() {
             tokio::select! {
                 biased;
@@ -81,7 +80,7 @@ impl Several {
                         Err(error) => failure = Some(error),
                     }
                 }
-                () = &mut patience => {
+                () = patience.is_over(pending) => {
                     self.are_silent(pending);
                     break;
                 }

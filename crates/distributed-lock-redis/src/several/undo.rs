@@ -76,8 +76,7 @@ impl Several {
         }
         let mut pending = ballot.asked.without(ballot.asked.without(reachable));
         let mut owing = ballot.asked.without(pending);
-        let patience = tokio::time::sleep(self.timing.patience);
-        tokio::pin!(patience);
+        let mut patience = self.patience();
         while !pending.is_empty() {
             tokio::select! {
                 biased;
@@ -88,7 +87,7 @@ impl Several {
                     }
                     result = result.or(undoing.on_answer(server, answer));
                 }
-                () = &mut patience => break,
+                () = patience.is_over(pending) => break,
             }
         }
         self.are_silent(pending);

@@ -156,8 +156,6 @@ async fn a_connection_that_says_nothing_more_is_replaced() {
 }
 
 #[tokio::test]
-async fn several_servers_are_not_supported_yet() {
-    let builder = RedisLockProvider::builder().add_server("redis://a").add_server("redis://b");
-    assert!(matches!(builder.build().await, Err(LockError::Unsupported(_))));
+async fn a_provider_needs_a_server() {
     assert!(matches!(RedisLockProvider::builder().build().await, Err(LockError::Config(_))));
 }

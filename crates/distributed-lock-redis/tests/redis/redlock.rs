@@ -1,35 +1,97 @@
-//! The conformance suite over several servers.
+//! The conformance suite over several servers: all up, some down, some silent, one slow.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use distributed_lock_redis::{RedisLockProvider, RedisLockProviderBuilder};
+use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::RedisServer;
-use distributed_lock_testkit::{Backend, Loses, conformance};
+use distributed_lock_testkit::{Backend, HoldLimit, Limits, Loses, conformance};
 
-conformance!(three: Servers::all(3, Duration::from_secs(30)),
-    with readers_writer, with semaphore, with fencing);
-conformance!(five: Servers::all(5, Duration::from_secs(30)),
-    with readers_writer, with semaphore, with fencing);
-conformance!(two_of_five_killed: TwoOfFive::killed());
-conformance!(two_of_five_stopped: TwoOfFive::stopped());
-conformance!(three_1s: Servers::all(3, Duration::from_secs(1)),
-    with readers_writer, with semaphore, with fencing, with leases, with loss);
+use crate::group::{self, Group};
+use crate::{MS, SECOND};
 
-/// The first so many of five servers for all cases; they use names of their own.
+conformance!(three: Servers::all_up(3, SECOND * 30),
+    with readers_writer, with semaphore, with fencing);
+conformance!(three_1s: Servers::all_up(3, SECOND),
+    with readers_writer, with semaphore, with fencing, with leases, with limits, with loss);
+conformance!(concrete five: Servers::all_up(5, SECOND * 30),
+    with readers_writer, with semaphore, with fencing);
+conformance!(concrete five_two_killed: Servers::two_killed(),
+    with readers_writer, with semaphore, with fencing);
+conformance!(concrete five_two_stopped: Servers::two_stopped(),
+    with readers_writer, with semaphore, with fencing);
+conformance!(concrete three_one_slow: Servers::one_slow(),
+    with readers_writer, with semaphore, with fencing);
+
+/// One group for all cases of a kind; they use names of their own.
 struct Servers {
-    count: usize,
+    urls: &'static [String],
     expiry: Duration,
 }
 
-fn servers() -> &'static [RedisServer] {
-    static SHARED: OnceLock<Vec<RedisServer>> = OnceLock::new();
-    SHARED.get_or_init(|| (0..5).map(|_| RedisServer::start(&[])).collect())
+fn five() -> &'static Group {
+    static SHARED: OnceLock<Group> = OnceLock::new();
+    SHARED.get_or_init(|| Group::start(5))
+}
+
+fn three() -> &'static Group {
+    static SHARED: OnceLock<Group> = OnceLock::new();
+    SHARED.get_or_init(|| Group::start(3))
+}
+
+fn without_two(strike: fn(&RedisServer)) -> Vec<String> {
+    // Ended with the process.
+    let group = Box::leak(Box::new(Group::start(5)));
+    group.0[1..3].iter().for_each(strike);
+    urls(group)
+}
+
+fn urls(group: &Group) -> Vec<String> {
+    group.0.iter().map(RedisServer::url).collect()
 }
 
 impl Servers {
-    fn all(count: usize, expiry: Duration) -> Self {
-        Self { count, expiry }
+    fn all_up(count: usize, expiry: Duration) -> Self {
+        static FIVE: OnceLock<Vec<String>> = OnceLock::new();
+        static THREE: OnceLock<Vec<String>> = OnceLock::new();
+        let urls = match count {
+            3 => THREE.get_or_init(|| urls(three())),
+            _ => FIVE.get_or_init(|| urls(five())),
+        };
+        Self { urls, expiry }
+    }
+
+    fn two_killed() -> Self {
+        static SHARED: OnceLock<Vec<String>> = OnceLock::new();
+        let urls = SHARED.get_or_init(|| without_two(RedisServer::kill));
+        Self { urls, expiry: SECOND * 30 }
+    }
+
+    fn two_stopped() -> Self {
+        static SHARED: OnceLock<Vec<String>> = OnceLock::new();
+        let urls = SHARED.get_or_init(|| without_two(RedisServer::pause));
+        Self { urls, expiry: SECOND * 30 }
+    }
+
+    /// 50 ms there and 50 ms back.
+    fn one_slow() -> Self {
+        static SHARED: OnceLock<(FaultProxy, Vec<String>)> = OnceLock::new();
+        let (_, urls) = SHARED.get_or_init(|| {
+            let slow = &three().0[1];
+            let proxy = FaultProxy::start(slow.address());
+            for way in [Way::ToServer, Way::ToClient] {
+                proxy.delay(way, MS * 50, Duration::ZERO);
+            }
+            let mut urls = urls(three());
+            urls[1] = slow.url_by(proxy.port());
+            (proxy, urls)
+        });
+        Self { urls, expiry: SECOND * 30 }
+    }
+
+    fn builder(&self) -> RedisLockProviderBuilder {
+        group::of(self.urls).expiry(self.expiry)
     }
 }
 
@@ -37,64 +99,28 @@ impl Backend for Servers {
     type Provider = RedisLockProvider;
 
     async fn connect(&self) -> RedisLockProvider {
-        let builder =
-            RedisLockProvider::builder().expiry(self.expiry).restart_guard(Duration::ZERO);
-        let of_them = servers()[..self.count].iter();
-        let builder = of_them.fold(builder, |builder, server| builder.add_server(server.url()));
+        self.builder().build().await.unwrap()
+    }
+}
+
+impl Limits for Servers {
+    async fn connect_limited(&self, limit: HoldLimit) -> RedisLockProvider {
+        let builder = match limit {
+            HoldLimit::MaxHold(most) => self.builder().max_hold(most),
+            HoldLimit::NoExtension => self.builder().auto_extend(false),
+        };
         builder.build().await.unwrap()
     }
 }
 
-/// By a stranger who deletes the key on a majority.
+/// By a stranger who deletes the key everywhere.
 impl Loses for Servers {
     async fn lose(&self, _name: &str, native_key: &str) {
-        // At the same time: until the second is gone, it is not lost.
+        // At the same time: until a majority has lost it, it is not lost.
         std::thread::scope(|scope| {
-            for server in &servers()[..self.count / 2 + 1] {
+            for server in &three().0 {
                 scope.spawn(|| assert_eq!(server.cli(&["DEL", native_key]), "1"));
             }
         });
-    }
-}
-
-/// Five servers that have known each other, of which two are down or hang.
-struct TwoOfFive(&'static [RedisServer]);
-
-impl TwoOfFive {
-    fn killed() -> Self {
-        static SHARED: OnceLock<Vec<RedisServer>> = OnceLock::new();
-        Self(SHARED.get_or_init(|| without_two(RedisServer::kill)))
-    }
-
-    fn stopped() -> Self {
-        static SHARED: OnceLock<Vec<RedisServer>> = OnceLock::new();
-        Self(SHARED.get_or_init(|| without_two(RedisServer::pause)))
-    }
-}
-
-fn without_two(strike: fn(&RedisServer)) -> Vec<RedisServer> {
-    let servers: Vec<_> = (0..5).map(|_| RedisServer::start(&[])).collect();
-    // They get to know each other while all are there.
-    let urls: Vec<_> = servers.iter().map(RedisServer::url).collect();
-    let first = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { drop(group(&urls).build().await.unwrap()) });
-    });
-    first.join().unwrap();
-    servers[1..3].iter().for_each(strike);
-    servers
-}
-
-fn group(urls: &[String]) -> RedisLockProviderBuilder {
-    let builder = RedisLockProvider::builder();
-    urls.iter().fold(builder, |builder, url| builder.add_server(url))
-}
-
-impl Backend for TwoOfFive {
-    type Provider = RedisLockProvider;
-
-    async fn connect(&self) -> RedisLockProvider {
-        let urls: Vec<_> = self.0.iter().map(RedisServer::url).collect();
-        group(&urls).build().await.unwrap()
     }
 }

@@ -90,6 +90,9 @@ fn entry() {
             crate::resources::many_locks(&url);
         }
         "waiter" => crate::queue::wait(&runtime, &url),
+        "redlock holder" => crate::redlock_processes::hold(&runtime, &url),
+        "contender" => crate::redlock_processes::contend(&runtime, &url),
+        "redlock many locks" => crate::redlock_resources::many_locks(&url),
         other => panic!("no such worker: {other}"),
     }
 }
