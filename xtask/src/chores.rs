@@ -32,6 +32,7 @@ pub(crate) fn test() -> Done {
 /// The benchmarks. Each compares two things in one run and prints medians and ratios.
 pub(crate) fn bench() -> Done {
     cargo(&["bench", "-p", "distributed-lock-file", "--bench", "file"])?;
+    cargo(&["bench", "-p", "distributed-lock-postgres", "--bench", "postgres"])?;
     cargo(&["bench", "-p", "distributed-lock-redis", "--bench", "redis"])?;
     cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/peers/Cargo.toml"])
 }

@@ -5,10 +5,14 @@ use std::process::Command;
 
 use crate::cargo::{Done, run};
 
-/// Programs that tests run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+/// Programs that tests run, or files that these need, and the Debian packages that have them.
+const PROGRAMS: [(&str, &str); 13] = [
+    ("/usr/lib/python3/dist-packages/psycopg2/__init__.py", "python3-psycopg2"),
+    ("/usr/lib/python3/dist-packages/redis/__init__.py", "python3-redis"),
+    ("bindfs", "bindfs"),
     ("cc", "gcc"),
     ("flock", "util-linux"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("pgbouncer", "pgbouncer"),
     ("postgres", "postgresql"),

@@ -134,8 +134,13 @@ impl<D: Driver> Engine<D> {
         let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
         let mut acquiring = self.instruments.acquiring(name, mode);
         let span = acquiring.span.clone();
-        let seek = self.seek(name, key, mode, (patience, deadline), &mut acquiring);
-        let result = seek.instrument(span).await;
+        let until = (patience, deadline);
+        // Instrumenting moves the future about, for nothing if nobody listens.
+        let result = if span.is_disabled() {
+            self.seek(name, key, mode, until, &mut acquiring).await
+        } else {
+            self.seek(name, key, mode, until, &mut acquiring).instrument(span).await
+        };
         acquiring.ended(&result, patience == Patience::Tries);
         result
     }
@@ -202,7 +207,11 @@ impl<D: Driver> Engine<D> {
     /// Gives a lock back for its holder. Dropped half way, the background finishes it.
     pub(crate) async fn release(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
         let span = self.instruments.releasing(hold.name(), hold.claim.ticket.mode());
-        let result = self.let_go(hold).instrument(span.clone()).await;
+        let result = if span.is_disabled() {
+            self.let_go(hold).await
+        } else {
+            self.let_go(hold).instrument(span.clone()).await
+        };
         instruments::released(&span, &result);
         result
     }

@@ -87,7 +87,16 @@ impl PostgresLockProviderBuilder {
     ///
     /// `sslmode` is `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; without it,
     /// `verify-full`, or `disable` if every host is this machine. `sslrootcert` is a file of
-    /// certificates in PEM, or `system`.
+    /// certificates in PEM, or `system`, the default. The server's name must be among its certificate's
+    /// alternative names. On unix sockets there is no TLS.
+    ///
+    /// Of several hosts the first that lets us in is used: by default one to write to
+    /// (`target_session_attrs=read-write`), each given a second (`connect_timeout`, in seconds). The one
+    /// that answered last is asked first.
+    ///
+    /// A silent link is noticed by TCP, too: `keepalives_idle`, `keepalives_interval` (5 and 2, in
+    /// seconds), `keepalives_retries` (3), `tcp_user_timeout` (10, in seconds). What is not known is
+    /// refused, with a list of what is.
     pub fn connection_string(mut self, connection_string: impl Into<String>) -> Self {
         self.connection_string = Some(connection_string.into());
         self

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use distributed_lock_core::background::spawn_to_the_end;
 use distributed_lock_core::error::{LockError, LockResult};
+use futures_util::FutureExt;
 
 use crate::connection::{Form, Seat, Session};
 use crate::key::PostgresAdvisoryLockKey;
 
 /// A lock at the server, and the seat on the session that has it. Dropped without a release, it is
-/// released in the background.
+/// unlocked, and nobody waits for the answer.
 #[derive(Debug)]
 pub(crate) struct Held {
     key: PostgresAdvisoryLockKey,
@@ -65,13 +65,8 @@ impl Drop for Held {
         if self.is_leaving.swap(true, Ordering::AcqRel) || !self.session().is_alive() {
             return;
         }
-        let (session, key, form) = (Arc::clone(self.session()), self.key, self.form);
-        spawn_to_the_end(session.home(), move || {
-            let session = Arc::clone(&session);
-            Box::pin(async move {
-                // An error is the end of the session, and with it of the lock.
-                let _ = session.unlock(key, form).await;
-            })
-        });
+        // Its first poll sends it: before the seat is free, and once. A second unlock, or a later one,
+        // could be that of the next holder.
+        let _ = self.session().unlock(self.key, self.form).now_or_never();
     }
 }

@@ -1,4 +1,67 @@
-//! Locks on PostgreSQL for [`distributed-lock`](https://docs.rs/distributed-lock).
+//! Locks on PostgreSQL for [`distributed-lock`](https://docs.rs/distributed-lock): advisory locks, of
+//! which a provider has thousands over two connections, and whose waiters the server wakes in order.
+//!
+//! ```no_run
+//! use distributed_lock_core::prelude::*;
+//! use distributed_lock_postgres::PostgresLockProvider;
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = PostgresLockProvider::builder()
+//!     .connection_string("postgres://app:secret@db.internal/app")
+//!     .build()
+//!     .await?;
+//! let handle = provider.acquire_lock("report", Some(Duration::from_secs(5))).await?;
+//! // Only one process at a time gets here, on any machine.
+//! handle.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! - A lock lasts until it is released or its [session](connection) ends. All locks of a session end
+//!   together. The holder is told at once when the connection breaks, and within twice the
+//!   [`keepalive_cadence`] (10 s) when it falls silent; the server lets go later than that.
+//! - A process waits in the server's queue, first come, first served, for as long as its session lasts;
+//!   a session that is lost meanwhile is replaced, at the end of the queue. Reader-writer locks are
+//!   served in that order, too: a reader behind a writer that waits, waits. The readers of one process
+//!   share one lock at the server; a reader may join them without asking the server within 100 ms of
+//!   the last time that a reader of theirs did.
+//! - Whoever waits for a permit of a semaphore is told of each release. The permit of a holder that
+//!   died is found within a second.
+//! - The locks of one database on one primary. After a failover the new primary knows nothing of the
+//!   old one's locks; a standby is refused.
+//! - [Fencing tokens] are ids of transactions. They increase while the server runs; those of its last
+//!   moments before a crash may come again, unless they come from a [`fencing_sequence`].
+//! - An application's own connections and pools are never used, except by [`acquire_in`], which locks
+//!   in a transaction of yours.
+//!
+//! # Keys
+//!
+//! A name becomes a [`key`] as in the .NET library DistributedLock, so both exclude each other; any
+//! program can, by `pg_advisory_lock` and the rules there. The mutex and the write lock of a name are
+//! `pg_advisory_lock` of its key, the read lock is `pg_advisory_lock_shared`. Each permit of a semaphore
+//! has a key of its own, and there is one more that its waiters queue for.
+//!
+//! # Poolers
+//!
+//! A pooler that changes servers between transactions breaks locks of sessions silently, so it is
+//! noticed and refused. Connect directly, by session pooling, or with [`use_transaction`], which
+//! holds each lock by an open transaction of its own; what that costs is said there. How soon a
+//! pooler lets go of the locks of a host that vanished is its own matter.
+//!
+//! # What the user may do
+//!
+//! The user needs `CONNECT` on the database, and `USAGE` on the sequence, if there is one. Waits are
+//! cancelled by `pg_cancel_backend`, and the holder that a waiter is told of is read from
+//! `pg_stat_activity`: both need no more than to be the same user.
+//!
+//! [`acquire_in`]: PostgresLockProvider::acquire_in
+//! [Fencing tokens]: distributed_lock_core::traits::LockHandle::fencing_token
+//! [`fencing_sequence`]: PostgresLockProviderBuilder::fencing_sequence
+//! [`keepalive_cadence`]: PostgresLockProviderBuilder::keepalive_cadence
+//! [`use_transaction`]: PostgresLockProviderBuilder::use_transaction
 
 mod builder;
 pub mod connection;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::connection::{Form, Session, Sessions};
@@ -44,6 +45,8 @@ pub(crate) struct Resource {
     turn: tokio::sync::Mutex<()>,
     shared: Mutex<Option<Arc<SharedLock>>>,
     permits: Mutex<Permits>,
+    /// A permit of this process was given back: its slot may be asked for again.
+    given_back: Notify,
 }
 
 /// One lock at the server that all readers of this process hold together.
@@ -142,6 +145,12 @@ impl Resource {
         lock(&self.permits).held.insert(slot);
         let is_listed = AtomicBool::new(true);
         Permit { held, resource: Arc::clone(self), slot, queue, is_listed }
+    }
+
+    /// Completes when a permit of this process was given back. The server's notification of that may
+    /// come earlier, when the slot is still left out of scans.
+    pub(crate) async fn given_back(&self) {
+        self.given_back.notified().await;
     }
 
     /// One of the slots, at random.
@@ -249,6 +258,7 @@ impl Permit {
     fn unlist(&self) {
         if self.is_listed.swap(false, Ordering::AcqRel) {
             lock(&self.resource.permits).held.remove(&self.slot);
+            self.resource.given_back.notify_one();
         }
     }
 }

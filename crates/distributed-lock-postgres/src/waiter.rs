@@ -5,10 +5,11 @@
 //! by [`Waiter::cancel`].
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::Notify;
@@ -49,7 +50,12 @@ struct About {
     /// It was looked, and there was none.
     looked: Notify,
     stop: Notify,
+    /// The statement that blocks need not be sent any more.
+    is_stopped: AtomicBool,
 }
+
+/// How long to wait between two looks at a statement that is to be interrupted.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What is waited for.
 pub(crate) enum Wanted {
@@ -65,7 +71,9 @@ impl Waiter {
             let _ = about.session.set(Arc::clone(session));
         }
         let waiting: Waiting = match wanted {
-            Wanted::Lock(key, form, resource) => Box::pin(lock(seat, key, form, resource)),
+            Wanted::Lock(key, form, resource) => {
+                Box::pin(lock(seat, Arc::clone(&about), key, form, resource))
+            }
             Wanted::Permit { name, queue, max, resource } => {
                 let permits = Permits {
                     about: Arc::clone(&about),
@@ -151,6 +159,7 @@ impl Waiter {
             // The first attempt was not answered in time.
             session.close("its wait could not be cancelled");
         }
+        about.is_stopped.store(true, Ordering::Release);
         about.stop.notify_one();
         let interruption = interrupt(Arc::clone(&self.sessions), Arc::clone(&about));
         let granted = tokio::select! {
@@ -180,8 +189,8 @@ async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
         };
         match told {
             // Told, or it does not wait: the statement has not arrived yet, or its answer is on its
-            // way. Each look is a round trip.
-            Ok(Some(_)) => tokio::task::yield_now().await,
+            // way.
+            Ok(Some(_)) => tokio::time::sleep(LOOK_AGAIN).await,
             Ok(None) | Err(_) => return session.close("its wait could not be cancelled"),
         }
     }
@@ -190,26 +199,41 @@ async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
 /// Waits for a lock.
 async fn lock(
     seat: WaitingSeat,
+    about: Arc<About>,
     key: PostgresAdvisoryLockKey,
     form: Form,
     resource: Arc<Resource>,
 ) -> LockResult<Option<Locked>> {
-    let Some(held) = blocked(seat, key, form).await? else { return Ok(None) };
+    let Some(seat) = block(seat, &about, key, form).await? else { return Ok(None) };
+    let Some(held) = seat.into_seat().map(|seat| Held::new(seat, key, form)) else {
+        return Ok(None);
+    };
     Ok(Some(match form {
         Form::Exclusive => Locked::Exclusive(held),
         Form::Shared => Locked::Shared(resource.first_reader(held)),
     }))
 }
 
-/// Runs the statement that blocks.
-async fn blocked(
+/// Runs the statement that blocks; `None` if it was stopped before.
+async fn block(
     seat: WaitingSeat,
+    about: &About,
     key: PostgresAdvisoryLockKey,
     form: Form,
-) -> LockResult<Option<Held>> {
+) -> LockResult<Option<WaitingSeat>> {
     let Some(session) = seat.session().cloned() else { return Ok(None) };
-    match session.lock(key, form).await {
-        Ok(()) => Ok(seat.into_seat().map(|seat| Held::new(seat, key, form))),
+    let result = match session.prepare_lock(key, form).await {
+        Ok(()) if about.is_stopped.load(Ordering::Acquire) => {
+            if session.leave_lock().await.is_ok() {
+                seat.idle();
+            }
+            return Ok(None);
+        }
+        Ok(()) => session.lock(key, form).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(Some(seat)),
         Err(error) => Err(failed(seat, error)),
     }
 }
@@ -235,11 +259,10 @@ struct Permits {
 
 impl Permits {
     async fn wait(self, seat: WaitingSeat) -> LockResult<Option<Locked>> {
-        let Some(session) = seat.session().cloned() else { return Ok(None) };
         let queue = PostgresAdvisoryLockKey::Single(self.queue);
-        if let Err(error) = session.lock(queue, Form::Exclusive).await {
-            return Err(failed(seat, error));
-        }
+        let seat = block(seat, &self.about, queue, Form::Exclusive).await?;
+        let Some(seat) = seat else { return Ok(None) };
+        let Some(session) = seat.session().cloned() else { return Ok(None) };
         self.about.at_head.store(true, Ordering::Release);
         let found = self.at_head(&session).await;
         // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
@@ -255,6 +278,8 @@ impl Permits {
         if session.span() == Span::Session {
             session.listen(&channel(self.queue), true).await?;
         }
+        // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
+        let mut release = pin!(self.next_release(session));
         loop {
             let semaphore = (&*self.name, self.queue);
             match self.resource.try_permit(&self.sessions, semaphore, self.max).await {
@@ -266,7 +291,11 @@ impl Permits {
             tokio::select! {
                 biased;
                 () = self.about.stop.notified() => return Ok(None),
-                permit = self.next_release(session) => if permit.is_some() { return Ok(permit) },
+                permit = &mut release => match permit {
+                    Some(_) => return Ok(permit),
+                    None => release.set(self.next_release(session)),
+                },
+                () = self.resource.given_back() => {}
                 () = self.about.look.notified() => {}
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }
@@ -286,9 +315,13 @@ impl Permits {
         };
         let slot = self.resource.any_slot(&self.name, self.max);
         let key = PostgresAdvisoryLockKey::Single(slot);
-        match blocked(seat, key, Form::Exclusive).await {
-            Ok(Some(held)) => Some(self.resource.permit(held, slot, self.queue)),
-            Ok(None) | Err(_) => std::future::pending().await,
+        let seat = block(seat, &self.about, key, Form::Exclusive).await.ok().flatten();
+        match seat.and_then(WaitingSeat::into_seat) {
+            Some(seat) => {
+                let held = Held::new(seat, key, Form::Exclusive);
+                Some(self.resource.permit(held, slot, self.queue))
+            }
+            None => std::future::pending().await,
         }
     }
 

@@ -88,7 +88,7 @@ impl OneServer {
 
     /// A lease that was asked for then; none if too little of it is left.
     fn lease_from(&self, sent: Moment) -> Lease {
-        let lease = Lease::from_request(sent, self.options.expiry);
+        let lease = Lease::from_request(sent, self.options.validity);
         let left = lease.deadline().since(self.client.clock.now());
         if left < self.options.min_validity {
             Lease::from_request(sent, Duration::ZERO)

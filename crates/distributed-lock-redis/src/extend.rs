@@ -61,7 +61,7 @@ async fn at_once(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<E
     };
     let reply = driver.client.run(run, leaves).await?;
     let (Value::Array(outcomes), Some(sent)) = (reply, sent) else { return Ok(Vec::new()) };
-    let lease = Lease::from_request(sent, driver.options.expiry);
+    let lease = Lease::from_request(sent, driver.options.validity);
     let outcome = |(grant, outcome): (&&RedisGrant, Value)| match outcome {
         Value::Int(1) => {
             grant.extend_to(lease.deadline());

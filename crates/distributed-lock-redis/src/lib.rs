@@ -1,4 +1,81 @@
-//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock).
+//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one script for each
+//! step, one connection for each provider, waiters served in order and told by push.
+//!
+//! ```no_run
+//! use distributed_lock_core::prelude::*;
+//! use distributed_lock_redis::RedisLockProvider;
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let provider = RedisLockProvider::builder().add_server("redis://localhost:6379").build().await?;
+//! let handle = provider.acquire_lock("report", Some(Duration::from_secs(5))).await?;
+//! // What runs inside the guard stops if the lock is lost.
+//! handle.guard(async { /* only one holder at a time gets here */ }).await?;
+//! handle.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! - A lock is a lease, 30 s long by default, that is extended every third of it while its handle is
+//!   held. A holder that dies is followed within one lease and one second. A holder that cannot extend
+//!   it is told by its own clock, shortly before the server gives the lock to another.
+//! - Processes that wait are served in the order in which they came, each with one place for each name;
+//!   a release hands the lock to the next by itself, and tells it. A waiter that is dead is passed over at
+//!   once, one that does not react after three fallback periods (a third of the lease, at least 50 ms and
+//!   at most 1 s), at worst 3 s later.
+//! - A message that is lost, or a holder that is another program and tells nobody, costs at most one
+//!   fallback period.
+//! - Fencing tokens increase through restarts, also when the server has lost its data, unless its clock
+//!   went back by more than an hour while the name was not in use.
+//! - A key that others delete or overwrite, and a server that lost its data, is told at the next
+//!   extension. **Until then two may hold**: on a server that evicts keys, keeps nothing on disk or fails
+//!   over to a replica, let the resource compare fencing tokens. What about the server would break a
+//!   promise is told once, as a `tracing` warning with its remedy, when the provider is built.
+//! - `None` from a try means held, or promised to somebody who waits. What the server refuses (out of
+//!   memory, read-only, no permission, loading) is [`Backend`], at once.
+//!
+//! # Servers
+//!
+//! Redis or Valkey from 6.2 on, one server. RESP3 takes one connection, RESP2 a second one for messages.
+//! `rediss://` is TLS by rustls with the certificates of the system (feature `tls`, on by default); for
+//! others make a [client](RedisLockProviderBuilder::client). The least that a user needs:
+//!
+//! ```text
+//! ACL SETUSER app ~distributed-lock* &distributed-lock/1:* +@read +@write +@connection
+//!     +eval +evalsha +time +publish +subscribe +pubsub +info
+//! ```
+//!
+//! # Keys
+//!
+//! This is a format: other programs can rely on it. All keys of a name have an expiry and are in one
+//! cluster slot.
+//!
+//! | key | is |
+//! |---|---|
+//! | `<prefix><name>` | the mutex and write lock: a string, the owner's token (32 hexadecimal digits), then a space and its label if it has one; while readers hold, `r:` and 32 digits |
+//! | `distributed-lock/1:{T}:<kind>:<hash>` | everything else |
+//!
+//! The mutex key is what `SET key value NX PX ms` makes and compare-and-delete ends in many languages
+//! (redis-py's `Lock`, redsync, and others): with the same key they and ours exclude each other, readers
+//! included. The prefix is `distributed-lock:` unless [`key_prefix`] says otherwise.
+//!
+//! `T` is the mutex key's own hash tag, else the whole key if it is not empty and has no `}`, else the
+//! smallest decimal number of the same slot. The hash is the first 128 bits of SHA-256 of the mutex key.
+//!
+//! | kind | is | expires |
+//! |---|---|---|
+//! | `readers`, `permits` | a sorted set of holders, `<token> <lease in ms>[ <label>]`, by the end of their leases | with the last of them |
+//! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
+//! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
+//! | `counter`, `permit-counter` | the last fencing token, the lease and owner it was drawn for | 1 hour after its last use |
+//!
+//! Messages are published on `distributed-lock/1:process:<random>`, one channel for each provider; a
+//! message is a token of an attempt, and only a hint.
+//!
+//! [`Backend`]: distributed_lock_core::error::LockError::Backend
+//! [`key_prefix`]: RedisLockProviderBuilder::key_prefix
 
 mod any;
 mod builder;

@@ -33,6 +33,9 @@ impl Default for Wishes {
 #[derive(Debug, Clone)]
 pub(crate) struct RedisOptions {
     pub(crate) expiry: Duration,
+    /// For how long a holder relies on it: a little less, for a timer that rings late and clocks that
+    /// do not run alike, so that it is told of the loss before the next can have the lock.
+    pub(crate) validity: Duration,
     pub(crate) extension_cadence: Duration,
     pub(crate) min_validity: Duration,
     pub(crate) key_prefix: String,
@@ -49,6 +52,9 @@ const SHORTEST_EXPIRY: Duration = Duration::from_millis(100);
 
 /// Above this its milliseconds would not be exact in a script.
 const LONGEST_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How late a timer may ring.
+const LATENESS: Duration = Duration::from_millis(2);
 
 const LONGEST_LABEL: usize = 256;
 
@@ -79,6 +85,7 @@ impl Wishes {
         let expiry = Duration::from_millis(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
         Ok(RedisOptions {
             expiry,
+            validity: expiry - expiry / 100 - LATENESS,
             extension_cadence: cadence,
             min_validity,
             key_prefix,

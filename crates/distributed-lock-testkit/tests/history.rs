@@ -353,6 +353,22 @@ fn i7_a_call_that_does_not_end() {
 }
 
 #[test]
+fn i7_a_release_is_excused_by_a_stop_that_began_after_it() {
+    let stopped_again = |at: u64| {
+        [
+            (0, "a", 1, asks(Exclusive)),
+            (1, "a", 1, holds()),
+            (2, "a", 0, fault()),
+            (3, "a", 1, ReleaseInvoked),
+            (at, "a", 0, fault()),
+            (500, "a", 1, Released),
+        ]
+    };
+    keeps(&stopped_again(4));
+    breaks(Invariant::CallsEnd, &stopped_again(501));
+}
+
+#[test]
 fn i8_a_lock_that_nobody_gets_any_more() {
     let after = |at: u64| {
         [

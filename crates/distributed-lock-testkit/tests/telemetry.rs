@@ -27,17 +27,18 @@ fn documented(first: &str) -> Vec<Vec<Vec<String>>> {
 }
 
 /// Makes everything happen that is told.
-fn everything_happens() -> (Meter, Traces) {
+fn everything_happens() -> LockResult<(Meter, Traces)> {
     let (meter, traces) = (Meter::default(), Traces::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(LockError::backend)?;
     tracing::subscriber::with_default(traces.clone(), || {
         metrics::with_local_recorder(&meter, || {
             telemetry::describe();
-            runtime.block_on(acquires_of_every_outcome()).unwrap();
-            runtime.block_on(renewals_of_every_outcome()).unwrap();
-        });
-    });
-    (meter, traces)
+            runtime.block_on(acquires_of_every_outcome())?;
+            runtime.block_on(renewals_of_every_outcome())
+        })
+    })?;
+    Ok((meter, traces))
 }
 
 async fn acquires_of_every_outcome() -> LockResult<()> {
@@ -83,7 +84,7 @@ async fn renewals_of_every_outcome() -> LockResult<()> {
 
 #[test]
 fn metrics_are_what_the_table_says() {
-    let (meter, _) = everything_happens();
+    let (meter, _) = everything_happens().unwrap();
     let mut told: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for measured in meter.measured() {
         let known = ["backend", "mode", "outcome"];
@@ -104,7 +105,7 @@ fn metrics_are_what_the_table_says() {
 
 #[test]
 fn spans_declare_and_record_what_the_table_says() {
-    let (_, traces) = everything_happens();
+    let (_, traces) = everything_happens().unwrap();
     let mut told = BTreeMap::new();
     for span in traces.spans() {
         let recorded: BTreeSet<&str> = span.recorded.keys().copied().collect();

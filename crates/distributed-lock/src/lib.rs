@@ -22,14 +22,55 @@
 //!
 //! # Choose your lock
 //!
+//! What may happen at the same time decides which kind it is:
+//!
+//! | may work at once | kind |
+//! |---|---|
+//! | one | a mutex: [`DistributedLock`], from [`LockProvider::create_lock`] |
+//! | any number who read, or one who writes | a reader-writer lock: [`DistributedReaderWriterLock`], from [`ReaderWriterLockProvider::create_reader_writer_lock`] |
+//! | at most `n` | a semaphore: [`DistributedSemaphore`], from [`SemaphoreProvider::create_semaphore`] |
+//!
+//! The mutex and the write lock of a name are the same lock; the semaphore of a name is separate. In
+//! doubt take the mutex. Nothing is re-entrant. How to hold it:
+//!
 //! | you want | use |
 //! |---|---|
-//! | one at a time | [`DistributedLock`], from [`LockProvider::create_lock`] |
+//! | work that runs under a lock, and stops when the lock is lost | [`ProviderExt::with_lock`] |
+//! | a lock that is held for longer than one block of code | [`DistributedLock::acquire`], and [`LockHandle::guard`] for each piece of work |
 //! | to be told that somebody else is at it, instead of waiting | [`DistributedLock::try_acquire`] |
-//! | work that stops when the lock is lost | [`LockHandle::guard`] |
+//! | several names at once, without deadlocks | [`ProviderExt::acquire_all`] |
 //! | a resource that refuses late writers | [`LockHandle::fencing_token`] |
+//! | no holder to keep it for ever | `max_hold`, `auto_extend(false)` of a builder whose locks are leases |
+//! | a program that is not async | [`blocking`] |
+//! | to see who waits, holds and loses | [`telemetry`] |
 //! | a lock that no process needs to see but yours, in tests | [`MemoryLockProvider`] |
 //! | the backend chosen at run time | [`connect()`], [`DynLockProvider`] |
+//!
+//! ```
+//! use distributed_lock::*;
+//! use std::time::Duration;
+//!
+//! /// Generic, so that tests give it a [`MemoryLockProvider`].
+//! async fn nightly(provider: &impl Provider) -> LockResult<()> {
+//!     let patience = Some(Duration::from_secs(5));
+//!     let token = provider
+//!         .with_lock("report", patience, async |handle| {
+//!             let token = handle.fencing_token().await?;
+//!             // It goes along with each write: a resource that has seen a greater one refuses it.
+//!             Ok::<_, LockError>(token)
+//!         })
+//!         .await??;
+//!     println!("written under {token}");
+//!
+//!     let accounts = provider.acquire_all(["alice", "bob"], patience).await?;
+//!     accounts.guard(async { /* move money between the two */ }).await?;
+//!     accounts.release().await
+//! }
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(nightly(&MemoryLockProvider::new()))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Choose your backend
 //!
@@ -68,7 +109,7 @@ pub use distributed_lock_core::{
     FencingToken, Guarantees, Guarded, HeldLocks, HoldEnds, Holder, Mode, TokenDurability,
     WaitOrder,
 };
-pub use distributed_lock_core::{error, prelude, timeout, traits};
+pub use distributed_lock_core::{error, prelude, telemetry, timeout, traits};
 #[cfg(feature = "file")]
 pub use distributed_lock_file::{
     FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore, FileLockHandle,

@@ -14,9 +14,24 @@ mod names {
         DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore, FencingToken,
         FileDistributedLock, FileDistributedReaderWriterLock, FileDistributedSemaphore,
         FileLockHandle, FileLockProvider, FileLockProviderBuilder, FileReadLockHandle,
-        FileSemaphoreHandle, FileWriteLockHandle, Guarantees, LockError, LockHandle, LockProvider,
-        LockProviderExt, LockResult, Provider, ReaderWriterLockProvider, SemaphoreProvider,
-        connect, error, name, prelude, timeout, traits,
+        FileSemaphoreHandle, FileWriteLockHandle, Guarantees, HeldLocks, LockError, LockHandle,
+        LockProvider, LockProviderExt, LockResult, Provider, ProviderExt, ReaderWriterLockProvider,
+        SemaphoreProvider, blocking, connect, error, name, prelude, telemetry, timeout, traits,
+    };
+}
+
+/// The same for the servers' names.
+#[cfg(all(feature = "postgres", feature = "redis"))]
+#[expect(unused_imports, reason = "that they resolve is the test")]
+mod names_of_servers {
+    use distributed_lock::{
+        PostgresAdvisoryLockKey, PostgresDistributedLock, PostgresDistributedReaderWriterLock,
+        PostgresDistributedSemaphore, PostgresLockHandle, PostgresLockProvider,
+        PostgresLockProviderBuilder, PostgresReadLockHandle, PostgresSemaphoreHandle,
+        PostgresWriteLockHandle, RedisDistributedLock, RedisDistributedReaderWriterLock,
+        RedisDistributedSemaphore, RedisLockHandle, RedisLockProvider, RedisLockProviderBuilder,
+        RedisReadLockHandle, RedisSemaphoreHandle, RedisWriteLockHandle, connection, key,
+        semaphore,
     };
 }
 

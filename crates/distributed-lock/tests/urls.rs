@@ -117,6 +117,13 @@ async fn errors_list_what_is_known() {
     assert!(refusal("memory://a:80").await.contains("port"));
     assert!(refusal("memory://user:password@a").await.contains("no user"));
     assert!(refusal("memory://a#b").await.contains("%23"));
+    #[cfg(feature = "postgres")]
+    {
+        let unknown = refusal("postgres://localhost/db?max_sesions=1").await;
+        for option in ["max_sesions", "max_sessions", "sslmode"] {
+            assert!(unknown.contains(option), "{unknown}");
+        }
+    }
     #[cfg(not(feature = "file"))]
     assert!(refusal("file:///tmp/x").await.contains("feature `file`"));
     #[cfg(not(feature = "postgres"))]

@@ -21,7 +21,7 @@
 //! Timeouts, errors and order are those of the [async traits](crate::traits). Many threads may use one
 //! provider; its requests share the one library thread with those of all other blocking providers.
 //! Called on that thread itself, which only a backend's own code can do, everything is
-//! [`LockError::Config`](crate::error::LockError::Config) instead of waiting for itself.
+//! [`LockError::Config`] instead of waiting for itself.
 
 mod handle;
 mod library;

@@ -64,15 +64,15 @@ impl Driver for MemoryDriver {
     ) -> LockResult<Option<Granted<MemoryGrant>>> {
         let id = attempt.token()?;
         attempt.place.asked = true;
-        attempt.place.changes = Some(self.store.subscribe());
         let sent = self.clock.now();
         let taken = self.store.request(|| {
             let now = self.clock.now();
             let expires = self.lease.map_or(Moment::NEVER, |lease| now.after(lease));
             self.store.take((&attempt.key, id), attempt.mode, now, expires, &attempt.loss)
         });
-        if !taken.await? {
+        if let Err(changes) = taken.await? {
             attempt.place.asked = false;
+            attempt.place.changes = Some(changes);
             return Ok(None);
         }
         let grant = MemoryGrant { key: attempt.key.clone(), id };

@@ -35,8 +35,8 @@ pub struct MemoryStore(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Told of every change: those who wait see each one, also one that came before they looked.
-    changed: watch::Sender<()>,
+    /// Told when the behaviour changes.
+    behaves: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -44,6 +44,9 @@ struct State {
     resources: HashMap<String, HashMap<AttemptToken, Entry>>,
     /// How many writers wait: readers let them go first.
     writers: HashMap<String, usize>,
+    /// For each resource that is waited for: told of every change, so that those who wait see each one,
+    /// also one that came before they looked.
+    changes: HashMap<String, watch::Sender<()>>,
     behaviour: Behaviour,
     last_token: u64,
 }
@@ -72,17 +75,21 @@ impl MemoryStore {
 
     /// Sets how requests are answered from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.lock().behaviour = behaviour;
-        self.0.changed.send_replace(());
+        let mut state = self.lock();
+        state.behaviour = behaviour;
+        state.changes.values().for_each(|changes| changes.send_replace(()));
+        drop(state);
+        self.0.behaves.send_replace(());
     }
 
     /// Takes a lock of this name from all who hold it, readers and writers, and tells them.
     pub fn lose(&self, name: &str) {
-        let lost = self.lock().resources.remove(&format!("lock:{name}"));
+        let key = format!("lock:{name}");
+        let lost = self.lock().resources.remove(&key);
         for entry in lost.into_iter().flatten() {
             entry.1.loss.lost("the store was told to lose it");
         }
-        self.0.changed.send_replace(());
+        self.lock().changed(&key);
     }
 
     /// How many holds there are of all names.
@@ -92,6 +99,9 @@ impl MemoryStore {
     }
 
     /// Takes a lock if it is free, or held by the same attempt, whose answer was lost.
+    ///
+    /// # Errors
+    /// If it is not, with what hears of every change from now on.
     pub(super) fn take(
         &self,
         (key, id): (&str, AttemptToken),
@@ -99,7 +109,7 @@ impl MemoryStore {
         now: Moment,
         expires: Moment,
         loss: &LossReporter,
-    ) -> bool {
+    ) -> Result<(), watch::Receiver<()>> {
         let mut state = self.lock();
         let writers_wait = state.writers.contains_key(key);
         let entries = state.resources.entry(key.to_owned()).or_default();
@@ -113,10 +123,12 @@ impl MemoryStore {
         let free = free || entries.contains_key(&id);
         if free {
             entries.insert(id, Entry { mode, expires, loss: loss.clone() });
-        } else if entries.is_empty() {
+            return Ok(());
+        }
+        if entries.is_empty() {
             state.resources.remove(key);
         }
-        free
+        Err(state.changes.entry(key.to_owned()).or_default().subscribe())
     }
 
     /// Moves the end of some holds; `false` for each that is gone.
@@ -142,8 +154,7 @@ impl MemoryStore {
         if entries.is_empty() {
             state.resources.remove(key);
         }
-        drop(state);
-        self.0.changed.send_replace(());
+        state.changed(key);
         ended
     }
 
@@ -161,14 +172,9 @@ impl MemoryStore {
         WaitingWriter { store: self.clone(), key: key.to_owned() }
     }
 
-    /// Sees every change from now on.
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
-    }
-
     /// Does one request as the store behaves.
     pub(super) async fn request<T>(&self, effect: impl FnOnce() -> T) -> LockResult<T> {
-        let mut changes = self.subscribe();
+        let mut changes = self.0.behaves.subscribe();
         loop {
             let behaviour = self.lock().behaviour;
             match behaviour {
@@ -190,6 +196,18 @@ impl MemoryStore {
     }
 }
 
+impl State {
+    /// Wakes those who wait for a resource, and forgets it when nobody does.
+    fn changed(&mut self, key: &str) {
+        if let Some(changes) = self.changes.get(key) {
+            changes.send_replace(());
+            if changes.receiver_count() == 0 {
+                self.changes.remove(key);
+            }
+        }
+    }
+}
+
 /// A writer that waits, until this is dropped.
 #[derive(Debug)]
 pub(super) struct WaitingWriter {
@@ -206,13 +224,35 @@ impl Drop for WaitingWriter {
                 state.writers.remove(&self.key);
             }
         }
-        drop(state);
-        self.store.0.changed.send_replace(());
+        state.changed(&self.key);
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("holds", &self.holds()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_wakes_those_who_wait_for_it_and_nobody_else() {
+        let (store, loss) = (MemoryStore::new(), LossReporter::from_fn(|_| {}));
+        let token = || AttemptToken::random().unwrap();
+        let take = |key, id| {
+            store.take((key, id), Mode::Exclusive, Moment::from_nanos(1), Moment::NEVER, &loss)
+        };
+        let (a, b) = (token(), token());
+        assert!(take("a", a).is_ok() && take("b", b).is_ok());
+        let (waits_for_a, waits_for_b) = (take("a", b).unwrap_err(), take("b", a).unwrap_err());
+        assert!(store.end("a", a));
+        assert!(waits_for_a.has_changed().unwrap() && !waits_for_b.has_changed().unwrap());
+        drop((waits_for_a, waits_for_b));
+        assert!(take("a", a).is_ok());
+        assert!(store.end("a", a) && store.end("b", b));
+        assert!(store.lock().changes.is_empty(), "nobody waits, and the store remembers");
     }
 }

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod faults;
+mod file_systems;
 mod flock_program;
 mod loss;
 mod resources;

@@ -11,6 +11,7 @@
 
 mod endpoint;
 mod failure;
+mod limit;
 mod link;
 mod parameters;
 mod pooler;

@@ -24,7 +24,6 @@ pub(crate) struct Session {
     link: Arc<Link>,
     driver: Resident,
     span: Span,
-    home: Home,
     id: u64,
     /// The backend's process id. With [`Span::Transaction`], that of the current transaction.
     backend: AtomicI32,
@@ -66,7 +65,6 @@ impl Session {
             link,
             driver,
             span: options.span,
-            home: options.home,
             id,
             backend: AtomicI32::new(0),
             checks_client: AtomicBool::new(false),
@@ -106,11 +104,6 @@ impl Session {
 
     pub(crate) fn span(&self) -> Span {
         self.span
-    }
-
-    /// Where work about it runs in the background.
-    pub(crate) fn home(&self) -> Home {
-        self.home
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -162,14 +155,30 @@ impl Session {
         Ok(false)
     }
 
+    /// Does what comes before [`lock`](Self::lock).
+    pub(crate) async fn prepare_lock(
+        &self,
+        key: PostgresAdvisoryLockKey,
+        form: Form,
+    ) -> LockResult<()> {
+        if self.span == Span::Session {
+            return self.prepare_unlock(form, key).await;
+        }
+        let begun = self.in_new_transaction("SELECT pg_backend_pid()").await?;
+        self.remember_backend(&begun);
+        Ok(())
+    }
+
+    /// Undoes [`prepare_lock`](Self::prepare_lock).
+    pub(crate) async fn leave_lock(&self) -> LockResult<()> {
+        match self.span {
+            Span::Session => Ok(()),
+            Span::Transaction => self.roll_back().await,
+        }
+    }
+
     /// Waits for a key in the server's queue. After an error nothing is held.
     pub(crate) async fn lock(&self, key: PostgresAdvisoryLockKey, form: Form) -> LockResult<()> {
-        if self.span == Span::Transaction {
-            let begun = self.in_new_transaction("SELECT pg_backend_pid()").await?;
-            self.remember_backend(&begun);
-        } else {
-            self.prepare_unlock(form, key).await?;
-        }
         self.link.set_blocked(true);
         let unblocked = Unblocked(&self.link);
         let result = match self.span {
@@ -220,6 +229,7 @@ impl Session {
         if self.span == Span::Session {
             let scan = self.other(Other::Scan).await?;
             self.other(Other::ReleasePermit).await?;
+            self.prepare_unlock(Form::Exclusive, PostgresAdvisoryLockKey::Single(0)).await?;
             let row = self.client().query_opt(scan, &[&slots]).await.map_err(classify)?;
             return row.map(|row| row.try_get(0)).transpose().map_err(classify);
         }

@@ -10,6 +10,7 @@ use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::limit::within;
 use super::session::{Session, SessionOptions};
 use super::target::Target;
 use crate::error::{NoConnection, TooManyLocks, TooManySessions};
@@ -135,15 +136,17 @@ impl Sessions {
         self.beside(None).await
     }
 
-    /// In transactions a session that holds has no room for anything else.
+    /// In transactions a session that holds has no room for anything else. Who is used is not idle.
     fn usable(&self, other: Option<&Session>) -> Option<Arc<Session>> {
         let other = other.map(Session::id);
         let most = self.limits.locks_per_session;
-        let entries = self.entries();
-        let usable = |entry: &&Entry| {
+        let mut entries = self.entries();
+        let usable = |entry: &&mut Entry| {
             entry.is_usable() && other != Some(entry.session.id()) && (most > 1 || entry.locks == 0)
         };
-        entries.open.iter().find(usable).map(|entry| Arc::clone(&entry.session))
+        let entry = entries.open.iter_mut().find(usable)?;
+        entry.idle_since = Instant::now();
+        Some(Arc::clone(&entry.session))
     }
 
     /// A session that holds nothing, to wait with; `None` if as many wait already as may.
@@ -196,10 +199,11 @@ impl Sessions {
                 })
             }
         };
-        let session = Session::open(&self.target, self.options, retire);
+        // Boxed: rare, and much larger than everything else that an acquire is made of.
+        let session = Box::pin(Session::open(&self.target, self.options, retire));
         let limit = self.limits.operation_timeout;
-        let opened = tokio::time::timeout(limit, session).await;
-        let session = opened.map_err(|_| LockError::connection(NoConnection(limit)))??;
+        let opened = within(limit, session).await;
+        let session = opened.ok_or_else(|| LockError::connection(NoConnection(limit)))??;
         let mut entry = Entry {
             session: Arc::clone(&session),
             locks: 0,

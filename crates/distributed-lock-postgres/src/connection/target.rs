@@ -18,6 +18,7 @@ use tokio_postgres::{CancelToken, Client, Config, Connection, SimpleQueryMessage
 
 use super::endpoint::{Endpoint, endpoints};
 use super::failure::{Failure, NoEncryption, WrongAttributes, source_of};
+use super::limit::within;
 use super::parameters::Parameters;
 use super::stream::{Address, Stream};
 use super::tls::{SslMode, Tls, TlsStream};
@@ -167,9 +168,9 @@ impl Target {
             let connecting = self.log_in(endpoint, &address);
             let connected = match patience {
                 None => connecting.await,
-                Some(limit) => match tokio::time::timeout(limit, connecting).await {
-                    Ok(connected) => connected,
-                    Err(_) => Err(Failure::Client(NoAnswer(limit).into())),
+                Some(limit) => match within(limit, connecting).await {
+                    Some(connected) => connected,
+                    None => Err(Failure::Client(NoAnswer(limit).into())),
                 },
             };
             match connected {

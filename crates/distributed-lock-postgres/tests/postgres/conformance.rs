@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use distributed_lock_core::AttemptToken;
 use distributed_lock_postgres::{PostgresAdvisoryLockKey, PostgresLockProvider};
 use distributed_lock_testkit::servers::{Pgbouncer, PoolMode, PostgresServer};
 use distributed_lock_testkit::{Backend, Loses, conformance};
@@ -56,6 +57,12 @@ impl Backend for Postgres {
             .build()
             .await
             .unwrap()
+    }
+
+    /// Explicit keys are numbers, however their digits are written.
+    fn spellings(&self) -> Option<[String; 2]> {
+        let digits = format!("ab{}", &AttemptToken::random().unwrap().to_string()[..14]);
+        Some([digits.to_uppercase(), digits])
     }
 
     fn operation_timeout(&self) -> Duration {

@@ -85,6 +85,10 @@ fn entry() {
     match role.as_str() {
         "holder" => crate::processes::hold(&runtime, &url),
         "permit holder" => crate::processes::hold_permits(&runtime, &url),
+        "many locks" => {
+            drop(runtime);
+            crate::resources::many_locks(&url);
+        }
         "waiter" => crate::queue::wait(&runtime, &url),
         other => panic!("no such worker: {other}"),
     }

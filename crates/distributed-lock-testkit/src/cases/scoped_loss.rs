@@ -34,7 +34,8 @@ pub fn work_is_ended(backend: &impl Loses) {
     });
 }
 
-/// The loss of one ends guarded work, is told by its name, and leaves the others to be released.
+/// The loss of one ends guarded work and is told by name, and the others are released. Others may be
+/// lost with it, where they share a session.
 pub fn the_loss_of_one_of_many_is_told(backend: &impl Loses) {
     run(async {
         let (here, there, name) = two_processes(backend, "one of all").await;
@@ -45,14 +46,19 @@ pub fn the_loss_of_one_of_many_is_told(backend: &impl Loses) {
         let guarded = held.guard(pending::<()>());
         let told = async { tokio::join!(guarded, backend.lose(&name, &native_key)) };
         let (result, ()) = within(bound, "the end of guarded work", told).await;
-        assert_error!(result, LockError::LockLost(reason) if reason.contains(&name));
+        within(bound, "being told of the loss", async {
+            let (_, lost) = held.iter().find(|(each, _)| *each == name).expect("its handle");
+            lost.lost_token().cancelled().await;
+        })
+        .await;
         assert!(held.is_lost());
-        for (each, handle) in held.iter() {
-            assert_eq!(handle.is_lost(), each == name, "{each}");
-        }
+        let lost: Vec<&str> = held.iter().filter(|(_, h)| h.is_lost()).map(|(n, _)| n).collect();
+        assert!(lost.contains(&&*name), "{name} is not among {lost:?}");
+        let names_one = |reason: &str| names.iter().any(|name| reason.contains(&**name));
+        assert_error!(result, LockError::LockLost(reason) if names_one(&reason));
         let late = held.guard(async { unreachable!("polled after the loss") });
         assert_error!(late.await, LockError::LockLost(_));
-        assert_error!(held.release().await, LockError::LockLost(reason) if reason.contains(&name));
+        assert_error!(held.release().await, LockError::LockLost(reason) if names_one(&reason));
         for name in &names {
             assert_freed(&there, name, "the release of what was left").await;
         }

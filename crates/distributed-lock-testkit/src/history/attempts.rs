@@ -53,8 +53,8 @@ pub(super) struct Attempt<'a> {
     doubtful: Option<Doubt>,
     /// Some fault could explain a loss.
     pub(super) explained: bool,
-    /// Faults that strike its worker by name: from then on it may be late with anything.
-    pub(super) stalled: Option<Point>,
+    /// Faults that strike its worker by name: from the first on it may be late with anything.
+    pub(super) stalled: Vec<Point>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
             struck: None,
             doubtful: None,
             explained,
-            stalled: None,
+            stalled: Vec::new(),
         });
     }
 
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
             attempt.explained |= attempt.lost.is_none();
             if !ends_hold {
                 if by_name {
-                    attempt.stalled.get_or_insert(now);
+                    attempt.stalled.push(now);
                 }
             } else if attempt.answered.is_none() {
                 let by_name = by_name || attempt.doubtful.is_some_and(|doubt| doubt.by_name);

@@ -18,10 +18,10 @@ fn late_calls(history: &History<'_>, rules: &Rules) -> Vec<Violation> {
     let limit = rules.operation_timeout + rules.epsilon;
     let mut call = |attempt: &Attempt<'_>, call: &str, from: Point, to: Option<Point>, bound| {
         let ended = to.map_or(history.end, |point| point.at);
-        let excused = |by: Option<Point>| by.is_some_and(|by| by > from && by.at <= ended);
+        let stalls = |by: &Point| *by > from && by.at <= ended;
         // A death is logged just before the kill: a call may still begin after it.
         let dies = |died: Point| died.at + rules.epsilon >= from.at && died.at <= ended;
-        let excused = excused(attempt.stalled) || attempt.died.is_some_and(dies);
+        let excused = attempt.stalled.iter().any(stalls) || attempt.died.is_some_and(dies);
         if excused || ended <= from.at + bound {
             return;
         }

@@ -31,6 +31,6 @@ fn told_late(attempt: &Attempt<'_>, history: &History<'_>, rules: &Rules) -> boo
     let bound = struck.at + rules.loss_told_within + rules.epsilon;
     let settled = [attempt.lost, attempt.release_invoked, attempt.died];
     let settled = settled.into_iter().flatten().map(|point| point.at).min();
-    let stalled = attempt.stalled.is_some_and(|stalled| stalled.at <= bound);
+    let stalled = attempt.stalled.first().is_some_and(|stalled| stalled.at <= bound);
     !stalled && settled.unwrap_or(history.end) > bound
 }

@@ -66,7 +66,7 @@ impl<'h> Line<'h> {
         until: Duration,
     ) -> bool {
         let Some((granted, Answer::Acquired { .. })) = other.answered else { return false };
-        let stalled = waiter.stalled.is_some_and(|stalled| stalled < granted);
+        let stalled = waiter.stalled.first().is_some_and(|stalled| *stalled < granted);
         if !conflict(waiter, other) || stalled || granted.at + self.rules.epsilon >= until {
             return false;
         }

@@ -97,10 +97,15 @@ impl Crew {
 
     /// Stops a worker where it is, and waits until it stands; the time just before.
     pub fn stop(&self, number: usize) -> Duration {
-        let what = What::Fault { kind: "stopped".into() };
-        let at = self.record.log(self.who(number), "", what);
+        let log = || {
+            let what = What::Fault { kind: "stopped".into() };
+            self.record.log(self.who(number), "", what)
+        };
+        let at = log();
         self.workers[number].signal(Signal::STOP);
         self.workers[number].has_stopped();
+        // Once more: what it began in between is held up, too.
+        log();
         at
     }
 

@@ -55,6 +55,11 @@ impl UrlOptions {
         self.parsed(name, wanted, |text| humantime::parse_duration(text).ok())
     }
 
+    /// What was asked for.
+    pub(super) fn known(&self) -> String {
+        self.known.join(", ")
+    }
+
     /// What nobody asked for, for somebody else.
     #[cfg_attr(
         not(feature = "postgres"),
@@ -75,7 +80,7 @@ impl UrlOptions {
             Some((name, _)) => Err(LockError::Config(format!(
                 "unknown option {}; known here are {}",
                 shown(name),
-                self.known.join(", ")
+                self.known()
             ))),
         }
     }

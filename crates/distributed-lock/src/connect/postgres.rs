@@ -1,7 +1,7 @@
 //! `postgres://` and `postgresql://`.
 
 use distributed_lock_core::DynLockProvider;
-use distributed_lock_core::error::LockResult;
+use distributed_lock_core::error::{LockError, LockResult};
 use distributed_lock_postgres::PostgresLockProvider;
 use url::form_urlencoded::Serializer;
 
@@ -43,11 +43,18 @@ pub(super) async fn connect(url: &str) -> LockResult<DynLockProvider> {
     if let Some(on) = options.switch("keeper_thread")? {
         builder = builder.keeper_thread(on);
     }
+    let ours = options.known();
     let theirs = Serializer::new(String::new()).extend_pairs(options.rest()?).finish();
     let connection_string = match theirs {
         query if query.is_empty() => server.to_owned(),
         query => format!("{server}?{query}"),
     };
-    let provider = builder.connection_string(connection_string).build().await?;
-    Ok(DynLockProvider::new(provider))
+    match builder.connection_string(connection_string).build().await {
+        Ok(provider) => Ok(DynLockProvider::new(provider)),
+        // It lists PostgreSQL's own.
+        Err(LockError::Config(reason)) if reason.starts_with("unknown parameter") => {
+            Err(LockError::Config(format!("{reason}; of this library {ours}")))
+        }
+        Err(error) => Err(error),
+    }
 }
