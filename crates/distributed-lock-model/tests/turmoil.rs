@@ -1,6 +1,6 @@
 //! The machines over a simulated network: hosts, partitions, delays and crashes, by seed.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod simulated;
 
