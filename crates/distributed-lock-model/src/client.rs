@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use distributed_lock_core::clock::Moment;
+use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
 use distributed_lock_redis::redlock::renewal::{Renewal, Renewed};
 use distributed_lock_redis::redlock::round::{Round, RoundCommand, RoundEvent, Verdict};
 use distributed_lock_redis::redlock::servers::{Quorum, ServerId};
@@ -39,7 +40,16 @@ pub(crate) struct Client {
 enum Stage {
     Idle,
     Asking(Round),
-    Holding { until: Moment, granted_by: u8, renewal: Option<Renewal> },
+    Holding { until: Moment, granted_by: u8, renewal: Option<Renewal>, token: Token },
+}
+
+/// The fencing token of a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Token {
+    /// So many tries were made to draw it.
+    No(u8),
+    Drawing(u8, Drawing),
+    Drawn(u64),
 }
 
 impl Client {
@@ -67,6 +77,30 @@ impl Client {
     pub(crate) fn may_extend(&self, now: u8) -> bool {
         let free = matches!(&self.stage, Stage::Holding { renewal: None, .. });
         free && self.extensions > 0 && self.holds(now)
+    }
+
+    pub(crate) fn may_draw(&self, bounds: &Bounds, now: u8) -> bool {
+        let tries = match &self.stage {
+            Stage::Holding { token: Token::No(tries), .. } => *tries,
+            _ => u8::MAX,
+        };
+        tries < bounds.draws && self.holds(now)
+    }
+
+    /// The token of what it holds.
+    pub(crate) fn token(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Holding { token: Token::Drawn(number), .. } => Some(*number),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn draw(&mut self, bounds: &Bounds) -> Requests {
+        let Stage::Holding { token, .. } = &mut self.stage else { return Vec::new() };
+        let Token::No(tries) = token else { return Vec::new() };
+        let (drawing, commands) = Drawing::begin(Quorum::of(bounds.servers));
+        *token = Token::Drawing(*tries, drawing);
+        self.obey_draw(bounds, commands)
     }
 
     pub(crate) fn begin(&mut self, variant: Variant, bounds: &Bounds, now: u8) -> Requests {
@@ -140,7 +174,7 @@ impl Client {
                 let event = match reply {
                     Reply::Done => RoundEvent::Granted(server),
                     Reply::Owner(owner) => RoundEvent::Refused(server, owner),
-                    Reply::Nothing | Reply::NotYours => RoundEvent::Unknown(server),
+                    _ => RoundEvent::Unknown(server),
                 };
                 let commands = round.on(at(now), event);
                 self.obey(variant, bounds, now, commands)
@@ -153,13 +187,69 @@ impl Client {
                 let answer = match reply {
                     Reply::Done => Answer::Yes,
                     Reply::NotYours => Answer::No,
-                    Reply::Nothing | Reply::Owner(_) => Answer::Unknown,
+                    _ => Answer::Unknown,
                 };
                 let renewed = pending.on_answer(server, answer);
                 self.on_renewed(variant, bounds, now, renewed)
             }
+            // What was asked in an earlier try is of no more interest.
+            (Stage::Holding { token: Token::Drawing(this, drawing), .. }, Question::Step(of))
+                if of == *this =>
+            {
+                let mut commands = match reply {
+                    Reply::Counted(number) => drawing.on_step(server, Some(number)),
+                    Reply::NotYours => drawing.on_step(server, None),
+                    _ => drawing.on_unknown(server),
+                };
+                if let (Variant::TokenNotWrittenBack, Some(DrawingCommand::Raise(_, number))) =
+                    (variant, commands.first().copied())
+                {
+                    commands = vec![DrawingCommand::Drawn(number)];
+                }
+                self.obey_draw(bounds, commands)
+            }
+            (
+                Stage::Holding { token: Token::Drawing(this, drawing), .. },
+                Question::Raise(of, _),
+            ) if of == *this => {
+                let raised = match reply {
+                    Reply::Counted(_) => Some(Raised::Yes),
+                    Reply::NotYours => Some(Raised::NotOwner),
+                    Reply::Behind => Some(Raised::Behind),
+                    _ => None,
+                };
+                let commands = match raised {
+                    Some(raised) => drawing.on_raise(server, raised),
+                    None => drawing.on_unknown(server),
+                };
+                self.obey_draw(bounds, commands)
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn obey_draw(&mut self, bounds: &Bounds, commands: Vec<DrawingCommand>) -> Requests {
+        let Stage::Holding { token, .. } = &mut self.stage else { return Vec::new() };
+        // It begins, perhaps anew.
+        if let (Token::Drawing(tries, _), Some(DrawingCommand::Step(_))) =
+            (&mut *token, commands.first())
+        {
+            *tries += 1;
+        }
+        let mut requests = Vec::new();
+        for command in commands {
+            let Token::Drawing(tries, _) = token else { break };
+            match command {
+                DrawingCommand::Step(_) if *tries > bounds.draws => *token = Token::No(*tries),
+                DrawingCommand::Step(server) => requests.push((server, Question::Step(*tries))),
+                DrawingCommand::Raise(server, number) => {
+                    requests.push((server, Question::Raise(*tries, number)));
+                }
+                DrawingCommand::Drawn(number) => *token = Token::Drawn(number),
+                DrawingCommand::Gone | DrawingCommand::TooFew => *token = Token::No(*tries),
+            }
+        }
+        requests
     }
 
     fn on_renewed(
@@ -213,7 +303,10 @@ impl Client {
         };
         let granted_by = bounds.servers / 2 + 1;
         self.stage = match until {
-            Some(until) => Stage::Holding { until, granted_by, renewal: None },
+            Some(until) => {
+                let token = Token::No(0);
+                Stage::Holding { until, granted_by, renewal: None, token }
+            }
             None => Stage::Idle,
         };
     }

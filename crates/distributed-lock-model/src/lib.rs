@@ -6,11 +6,14 @@
 
 mod check;
 mod client;
+mod guard_variant;
+mod guarded;
 mod server;
 mod table;
 mod variant;
 mod world;
 
-pub use check::{Report, check};
+pub use check::{Report, check, check_guard};
+pub use guard_variant::{GuardStart, GuardVariant};
 pub use table::table;
 pub use variant::{Bounds, Start, Variant};

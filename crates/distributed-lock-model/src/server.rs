@@ -1,4 +1,4 @@
-//! A modelled server: one lock, its expiry, and what was undone.
+//! A modelled server: one lock, its expiry, its counter, and what was undone.
 
 use distributed_lock_redis::redlock::round::OwnerId;
 
@@ -17,6 +17,10 @@ pub(crate) enum Question {
     Acquire,
     Extend,
     Undo,
+    /// To step the counter, for this try of a draw.
+    Step(u8),
+    /// To raise the counter to a number, for this try of a draw.
+    Raise(u8, u64),
 }
 
 /// What the server says.
@@ -25,6 +29,8 @@ pub(crate) enum Reply {
     Done,
     NotYours,
     Owner(OwnerId),
+    Counted(u64),
+    Behind,
     Nothing,
 }
 
@@ -35,9 +41,17 @@ pub(crate) struct Server {
     tombstones: Vec<Attempt>,
     /// Until when it is not to be counted, because it may have forgotten locks.
     pub(crate) new_until: u8,
+    /// What it counts, and who has brought it there.
+    counter: (u64, Option<Attempt>),
+    /// By how much its clock is ahead of the others'.
+    ahead: u8,
 }
 
 impl Server {
+    pub(crate) fn new(ahead: u8) -> Self {
+        Self { ahead, ..Self::default() }
+    }
+
     pub(crate) fn is_held_by(&self, client: u8) -> bool {
         self.held.is_some_and(|(attempt, _)| attempt.client == client)
     }
@@ -49,7 +63,13 @@ impl Server {
 
     /// It comes back without its data.
     pub(crate) fn restart(&mut self, now: u8, guard: u8) {
-        *self = Self { new_until: now + guard, ..Self::default() };
+        *self = Self { new_until: now + guard, ahead: self.ahead, ..Self::default() };
+    }
+
+    /// Its clock jumps over every expiry.
+    pub(crate) fn jump(&mut self, expiry: u8) {
+        self.ahead += expiry;
+        self.held = None;
     }
 
     pub(crate) fn on(
@@ -71,10 +91,6 @@ impl Server {
                     Reply::Done
                 }
             },
-            Question::Extend if is_own => {
-                self.held = Some((from, now + expiry));
-                Reply::Done
-            }
             Question::Undo => {
                 if variant != Variant::LateRequestsTaken && !self.tombstones.contains(&from) {
                     self.tombstones.push(from);
@@ -85,7 +101,26 @@ impl Server {
                 }
                 Reply::Done
             }
-            Question::Extend => Reply::NotYours,
+            Question::Extend | Question::Step(_) | Question::Raise(..) if !is_own => {
+                Reply::NotYours
+            }
+            Question::Extend => {
+                self.held = Some((from, now + expiry));
+                Reply::Done
+            }
+            Question::Step(_) => {
+                let next = (self.counter.0 + 1).max(u64::from(now + self.ahead));
+                self.counter = (next, Some(from));
+                Reply::Counted(next)
+            }
+            Question::Raise(_, number) if self.counter.0 < number => {
+                self.counter = (number, Some(from));
+                Reply::Counted(number)
+            }
+            Question::Raise(_, number) if self.counter == (number, Some(from)) => {
+                Reply::Counted(number)
+            }
+            Question::Raise(..) => Reply::Behind,
         }
     }
 }

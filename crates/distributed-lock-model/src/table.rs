@@ -12,11 +12,11 @@ pub fn table(reports: &[Report]) -> String {
     for report in reports {
         let verdict = match &report.violated {
             None => "holds in every state".to_owned(),
-            Some((property, steps)) => format!("violated after {steps} steps: {property}"),
+            Some((property, steps)) => format!("**violated** after {steps} steps: {property}"),
         };
-        let (title, states, took) = (report.variant.title(), report.states, report.took);
+        let Report { title, bounds, states, .. } = report;
+        let seconds = report.took.as_secs_f64();
         // Writing to a string does not fail.
-        let (bounds, seconds) = (&report.bounds, took.as_secs_f64());
         let _ = writeln!(table, "| {title} | {bounds} | {states} | {seconds:.1} s | {verdict} |");
     }
     table

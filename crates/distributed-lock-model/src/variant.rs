@@ -17,11 +17,18 @@ pub enum Variant {
     RestartCounted,
     /// An extension needs a majority of the servers that have granted the lock.
     MajorityOfAcquired,
+    /// A token is the greatest of a majority's counters, and not written back.
+    TokenNotWrittenBack,
+    /// The servers' clocks do not go at one speed: no mistake, but what no lease stands.
+    ClockJump,
+    /// Nor do tokens stand clocks that are further apart than the restart guard is long, if a server
+    /// loses its counter, too.
+    ClocksApart,
 }
 
 impl Variant {
     /// All, the right one first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Right,
         Self::NoValidityCheck,
         Self::QuorumTooSmall,
@@ -29,6 +36,9 @@ impl Variant {
         Self::LateRequestsTaken,
         Self::RestartCounted,
         Self::MajorityOfAcquired,
+        Self::TokenNotWrittenBack,
+        Self::ClockJump,
+        Self::ClocksApart,
     ];
 
     /// In words.
@@ -42,6 +52,9 @@ impl Variant {
             Self::LateRequestsTaken => "late requests taken",
             Self::RestartCounted => "restart without memory counted",
             Self::MajorityOfAcquired => "majority of the acquired only",
+            Self::TokenNotWrittenBack => "token not written back",
+            Self::ClockJump => "clock jump",
+            Self::ClocksApart => "clocks apart by more than the guard, restart",
         }
     }
 }
@@ -71,6 +84,12 @@ pub struct Bounds {
     pub losses: u8,
     /// How many times servers may restart without their data.
     pub restarts: u8,
+    /// How many times servers' clocks may jump over every lease.
+    pub jumps: u8,
+    /// How often a holder may try to draw a token.
+    pub draws: u8,
+    /// By how much the first server's clock is ahead of the others'.
+    pub ahead: u8,
     /// For how long a server keeps a lock, in steps of time.
     pub expiry: u8,
     /// When it ends.
@@ -88,6 +107,9 @@ impl Bounds {
             extensions: 0,
             losses: 0,
             restarts: 0,
+            jumps: 0,
+            draws: 0,
+            ahead: 0,
             expiry: 2,
             ends: 3,
         }
@@ -105,10 +127,29 @@ impl Bounds {
         Self { servers: 5, losses: 0, restarts: 0, ends: 2, ..Self::hold() }
     }
 
-    /// As [`rounds`](Self::rounds), with extensions, a lost reply and a restart beside.
+    /// As [`rounds`](Self::rounds), with an extension and a restart beside.
     #[must_use]
     pub fn everything() -> Self {
-        Self { extensions: 1, losses: 1, restarts: 1, ends: 2, ..Self::rounds() }
+        Self { extensions: 1, restarts: 1, ends: 2, ..Self::rounds() }
+    }
+
+    /// Three servers, two clients: a hold and the next, each with a token.
+    #[must_use]
+    pub fn tokens() -> Self {
+        Self { start: Start::Held, draws: 1, ahead: 4, ends: 2, ..Self::rounds() }
+    }
+
+    /// As [`tokens`](Self::tokens), with a server that restarts without its data.
+    #[must_use]
+    pub fn tokens_and_restart() -> Self {
+        Self { restarts: 1, ahead: 1, ..Self::tokens() }
+    }
+
+    /// As [`tokens`](Self::tokens), with a clock that jumps. There may be two holders then; what is
+    /// checked is that tokens grow all the same.
+    #[must_use]
+    pub fn tokens_and_jump() -> Self {
+        Self { jumps: 1, ..Self::tokens() }
     }
 
     /// The smallest in which a variant shows what it does.
@@ -118,6 +159,9 @@ impl Bounds {
             Variant::RestartCounted => Self::hold(),
             // Among three servers a majority of two is two.
             Variant::MajorityOfAcquired => Self::five(),
+            Variant::TokenNotWrittenBack => Self::tokens(),
+            Variant::ClocksApart => Self { restarts: 1, ..Self::tokens() },
+            Variant::ClockJump => Self { jumps: 1, ..Self::rounds() },
             _ => Self::rounds(),
         }
     }
@@ -125,15 +169,24 @@ impl Bounds {
 
 impl std::fmt::Display for Bounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { servers, start, rounds, extensions, losses, restarts, expiry, ends } = self;
+        let Self { servers, start, rounds, expiry, ends, .. } = self;
         let start = match start {
             Start::Free => "free",
             Start::Held => "held",
         };
-        write!(
-            f,
-            "{servers} servers, {start} at first, {rounds} round(s), {extensions} extension(s), \
-             {losses} lost reply, {restarts} restart, lease {expiry} of {ends} steps"
-        )
+        write!(f, "{servers} servers, {start} at first, lease {expiry} of {ends} steps")?;
+        let Self { extensions, losses, restarts, jumps, draws, .. } = self;
+        let counts = [
+            (rounds, "round"),
+            (extensions, "extension"),
+            (losses, "lost reply"),
+            (restarts, "restart"),
+            (jumps, "clock jump"),
+            (draws, "draw"),
+        ];
+        for (count, what) in counts.into_iter().filter(|(count, _)| **count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        Ok(())
     }
 }

@@ -26,7 +26,9 @@ pub(crate) struct State {
     requests: BTreeSet<Request>,
     losses: u8,
     restarts: u8,
-    grants: u8,
+    jumps: u8,
+    /// Who was granted the lock, in turn, and which token they have drawn.
+    grants: Vec<(u8, Option<u64>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +42,13 @@ pub(crate) struct Request {
 pub(crate) enum Action {
     Begin(u8),
     Extend(u8),
+    Draw(u8),
     /// A release, or a future that is dropped.
     End(u8),
     Arrive(Request),
     ArriveButLoseReply(Request),
     Restart(u8),
+    Jump(u8),
     TimePasses,
 }
 
@@ -58,6 +62,15 @@ impl State {
 
     fn holders(&self) -> usize {
         self.clients.iter().filter(|client| client.holds(self.now)).count()
+    }
+
+    /// The tokens, in the order of the holds.
+    fn drawn(&self) -> impl Iterator<Item = u64> {
+        self.grants.iter().filter_map(|(_, token)| *token)
+    }
+
+    fn tokens_grow(&self) -> bool {
+        self.drawn().is_sorted_by(|one, next| one < next)
     }
 
     /// A client that is done, with nothing of its on its way, has nothing at any server.
@@ -86,7 +99,13 @@ impl World {
             let heard = (ServerId(to), question, reply);
             let held = client.holds(now);
             let requests = client.on_reply(self.variant, &self.bounds, now, heard);
-            state.grants += u8::from(!held && client.holds(now));
+            if !held && client.holds(now) {
+                state.grants.push((from.client, None));
+            }
+            if let Some(token) = client.token() {
+                let last = state.grants.iter_mut().rfind(|(client, _)| *client == from.client);
+                last.into_iter().for_each(|(_, drawn)| *drawn = Some(token));
+            }
             state.send(from.client, requests);
         }
     }
@@ -97,14 +116,17 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
+        // The clock of the first is ahead, so that its counter is.
+        let server = |number| Server::new(if number == 0 { self.bounds.ahead } else { 0 });
         let mut state = State {
             now: 0,
             clients: (0..CLIENTS).map(|_| Client::new(&self.bounds)).collect(),
-            servers: (0..self.bounds.servers).map(|_| Server::default()).collect(),
+            servers: (0..self.bounds.servers).map(server).collect(),
             requests: BTreeSet::new(),
             losses: self.bounds.losses,
             restarts: self.bounds.restarts,
-            grants: 0,
+            jumps: self.bounds.jumps,
+            grants: Vec::new(),
         };
         if self.bounds.start == Start::Held {
             let requests = state.clients[0].begin(self.variant, &self.bounds, 0);
@@ -130,6 +152,9 @@ impl Model for World {
             if number == 0 && client.may_extend(state.now) {
                 actions.push(Action::Extend(number));
             }
+            if client.may_draw(&self.bounds, state.now) {
+                actions.push(Action::Draw(number));
+            }
             if client.may_end(&self.bounds) {
                 actions.push(Action::End(number));
             }
@@ -143,6 +168,9 @@ impl Model for World {
         }
         if state.restarts > 0 {
             actions.extend((0..self.bounds.servers).map(Action::Restart));
+        }
+        if state.jumps > 0 {
+            actions.extend((0..self.bounds.servers).map(Action::Jump));
         }
         if state.now < self.bounds.ends {
             actions.push(Action::TimePasses);
@@ -161,6 +189,10 @@ impl Model for World {
                 let requests = state.clients[usize::from(client)].extend(variant, bounds, now);
                 state.send(client, requests);
             }
+            Action::Draw(client) => {
+                let requests = state.clients[usize::from(client)].draw(bounds);
+                state.send(client, requests);
+            }
             Action::End(client) => {
                 let requests = state.clients[usize::from(client)].end(variant, bounds, now);
                 state.send(client, requests);
@@ -176,6 +208,10 @@ impl Model for World {
                 // Its connections are gone, and what was on its way on them.
                 state.requests.retain(|request| request.to != server);
             }
+            Action::Jump(server) => {
+                state.jumps -= 1;
+                state.servers[usize::from(server)].jump(bounds.expiry);
+            }
             Action::TimePasses => {
                 state.now += 1;
                 let now = state.now;
@@ -190,11 +226,20 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("one holder at most", |_, state: &State| state.holders() <= 1),
-            Property::always("nothing is left behind", |_, state: &State| state.is_clean()),
-            // Else the two above would say nothing.
-            Property::sometimes("two hold it in turn", |_, state: &State| state.grants >= 2),
-        ]
+        let grow = Property::always("tokens grow", |_, state: &State| state.tokens_grow());
+        let single =
+            Property::always("one holder at most", |_, state: &State| state.holders() <= 1);
+        let clean = Property::always("nothing is left behind", |_, state: &State| state.is_clean());
+        // Else those above would say nothing.
+        let in_turn = match self.bounds.draws {
+            0 => Property::sometimes("two in turn", |_, state: &State| state.grants.len() > 1),
+            _ => Property::sometimes("two in turn", |_, state: &State| state.drawn().count() > 1),
+        };
+        // No lease stands a clock that jumps; tokens do.
+        let is_forgiven = self.bounds.jumps > 0 && self.variant == Variant::Right;
+        match is_forgiven {
+            true => vec![grow, clean, in_turn],
+            false => vec![single, grow, clean, in_turn],
+        }
     }
 }

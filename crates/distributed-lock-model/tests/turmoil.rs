@@ -1,14 +1,16 @@
 //! The machines over a simulated network: hosts, partitions, delays and crashes, by seed.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod simulated;
 
 use std::time::Duration;
 
+use distributed_lock_redis::redlock::servers::Quorum;
+use distributed_lock_redis::redlock::timing::Timing;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use simulated::{Holds, client, server, server_name};
+use simulated::{EXPIRY, Holds, client, server, server_name};
 
 const SEEDS: u64 = 8;
 const SERVERS: u8 = 3;
@@ -17,18 +19,36 @@ const CLIENTS: u8 = 3;
 /// I1: no two hold it at the same time. I4: the later of two holds has the greater token.
 #[test]
 fn one_holder_at_a_time_with_growing_tokens_whatever_the_network_does() {
-    let (mut grants, mut faults) = (0, 0);
+    let (mut grants, mut faults, mut extended) = (0, 0, 0);
     for seed in 0..SEEDS {
-        let (holds, struck) = simulate(seed);
-        grants += holds.check().unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
-        faults += struck;
+        let (holds, struck) = simulate(seed, right());
+        let granted = holds.check().unwrap_or_else(|breach| panic!("seed {seed}: {breach}"));
+        println!("seed {seed}: {granted} grants, {struck} faults");
+        (grants, faults, extended) =
+            (grants + granted, faults + struck, extended + holds.extended());
     }
-    println!("{SEEDS} seeds, {grants} grants, {faults} faults");
+    println!("{SEEDS} seeds, {grants} grants, {extended} beyond one lease, {faults} faults");
+    assert!(extended >= 5, "only {extended} holds were extended: nothing is shown");
     assert!(grants >= 5 * SEEDS, "only {grants} grants: nothing is shown");
     assert!(faults >= 10 * SEEDS, "only {faults} faults: nothing is shown");
 }
 
-fn simulate(seed: u64) -> (Holds, u64) {
+/// One server's vote is taken for a majority.
+#[test]
+fn a_quorum_too_small_is_caught() {
+    let (_, timing) = right();
+    let wrong = (Quorum::wrong(SERVERS, 1), timing);
+    let caught = (0..SEEDS).find_map(|seed| Some((seed, simulate(seed, wrong).0.check().err()?)));
+    let (seed, breach) = caught.expect("a breach");
+    println!("seed {seed}: {breach}");
+    assert!(breach.contains("two holders"), "{breach}");
+}
+
+fn right() -> (Quorum, Timing) {
+    (Quorum::of(SERVERS), Timing::new(EXPIRY, EXPIRY / 10, EXPIRY / 2))
+}
+
+fn simulate(seed: u64, how: (Quorum, Timing)) -> (Holds, u64) {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut network = turmoil::Builder::new();
     network
@@ -43,7 +63,7 @@ fn simulate(seed: u64) -> (Holds, u64) {
     let holds = Holds::default();
     for number in 0..CLIENTS {
         let (holds, seed) = (holds.clone(), seed * 31 + u64::from(number));
-        network.client(format!("client-{number}"), client(SERVERS, seed, holds));
+        network.client(format!("client-{number}"), client(how, seed, holds));
     }
     let mut faults = 0;
     // While somebody still works, something happens every so often.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_redis::redlock::contest::{Contest, ContestCommand};
 use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
+use distributed_lock_redis::redlock::renewal::{Renewal, Renewed};
 use distributed_lock_redis::redlock::round::{OwnerId, Round, RoundCommand, RoundEvent, Verdict};
 use distributed_lock_redis::redlock::servers::{Quorum, ServerId, ServerSet};
+use distributed_lock_redis::redlock::tally::Answer;
 use distributed_lock_redis::redlock::timing::Timing;
+use distributed_lock_redis::redlock::undoing::Undoing;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +20,7 @@ use tokio::sync::mpsc;
 use turmoil::net::{TcpListener, TcpStream};
 
 const PORT: u16 = 6379;
-const EXPIRY: Duration = Duration::from_millis(400);
+pub(crate) const EXPIRY: Duration = Duration::from_millis(400);
 const WORK: Duration = Duration::from_secs(8);
 
 /// Question, owner, number; answer, number.
@@ -28,6 +31,7 @@ const ACQUIRE: u64 = 0;
 const UNDO: u64 = 1;
 const STEP: u64 = 2;
 const RAISE: u64 = 3;
+const EXTEND: u64 = 4;
 
 const DONE: u64 = 0;
 const OTHER: u64 = 1;
@@ -65,6 +69,10 @@ impl Store {
                 [DONE, 0]
             }
             _ if !is_own => [OTHER, 0],
+            EXTEND => {
+                self.held = Some((owner, now.after(EXPIRY)));
+                [DONE, 0]
+            }
             STEP => {
                 // As a server does that has lost its counter: the time goes on.
                 let next = (self.counter.0 + 1).max(now.as_nanos() / 1_000);
@@ -119,10 +127,16 @@ impl Clock for SimulatedClock {
 }
 
 /// Who held it from when to when, with which token.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Holds(Arc<Mutex<Vec<(Moment, Moment, u64)>>>);
 
 impl Holds {
+    /// How many were extended.
+    pub(crate) fn extended(&self) -> usize {
+        let holds = self.0.lock().unwrap();
+        holds.iter().filter(|(from, until, _)| until.since(*from) > EXPIRY).count()
+    }
+
     /// How many there were.
     pub(crate) fn check(&self) -> Result<u64, String> {
         let mut holds = self.0.lock().unwrap().clone();
@@ -172,10 +186,12 @@ fn ask_each(requests: impl Iterator<Item = (ServerId, Request)>) -> Answers {
 }
 
 /// Takes the lock, draws a token, holds it for a while and gives it back, again and again.
-pub(crate) async fn client(servers: u8, seed: u64, holds: Holds) -> turmoil::Result {
+pub(crate) async fn client(
+    (quorum, timing): (Quorum, Timing),
+    seed: u64,
+    holds: Holds,
+) -> turmoil::Result {
     let (clock, mut random) = (clock(), SmallRng::seed_from_u64(seed));
-    let quorum = Quorum::of(servers);
-    let timing = Timing::new(EXPIRY, EXPIRY / 10, EXPIRY / 2);
     let ends = clock.now().after(WORK);
     while clock.now() < ends {
         let mut contest = Contest::until(clock.now().after(Duration::from_secs(2)));
@@ -196,20 +212,84 @@ pub(crate) async fn client(servers: u8, seed: u64, holds: Holds) -> turmoil::Res
         if let Some((owner, lease)) = owner {
             let from = clock.now();
             let drawn = draw(quorum, timing, owner).await;
-            let until = clock.now().after(Duration::from_millis(random.random_range(0..60)));
-            tokio::time::sleep(until.since(clock.now())).await;
+            let most = if random.random_bool(0.1) { 1_000 } else { 60 };
+            let until = clock.now().after(Duration::from_millis(random.random_range(0..most)));
+            let deadline = hold((quorum, timing), owner, lease.deadline(), until).await;
             // What it holds beyond the lease it does not believe in.
-            let until = clock.now().min(lease.deadline());
+            let until = clock.now().min(deadline);
             if let Some(token) = drawn
                 && from < until
             {
                 holds.0.lock().unwrap().push((from, until, token));
             }
-            undo(quorum.all(), owner).await;
+            release(quorum, owner).await;
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..80))).await;
     }
     Ok(())
+}
+
+/// Holds it until then, or until it is lost, and extends it meanwhile; returns to when the lease went.
+async fn hold(
+    (quorum, timing): (Quorum, Timing),
+    owner: u64,
+    mut deadline: Moment,
+    until: Moment,
+) -> Moment {
+    let clock = clock();
+    loop {
+        let next = clock.now().after(EXPIRY / 3).min(until).min(deadline);
+        tokio::time::sleep(next.since(clock.now())).await;
+        if clock.now() >= until || clock.now() >= deadline {
+            return deadline;
+        }
+        match renew(quorum, timing, owner).await {
+            // Too late changes nothing.
+            Renewed::Extended(lease) if clock.now() < deadline => deadline = lease.deadline(),
+            Renewed::Extended(_) | Renewed::Unknown => {}
+            Renewed::Refused => return deadline,
+        }
+    }
+}
+
+async fn renew(quorum: Quorum, timing: Timing, owner: u64) -> Renewed {
+    let mut renewal = Renewal::begin(quorum, timing, clock().now());
+    let mut answers = ask_each(renewal.pending().iter().map(|server| (server, [EXTEND, owner, 0])));
+    let patience = tokio::time::sleep(renewal.wake_at().since(clock().now()));
+    tokio::pin!(patience);
+    loop {
+        let renewed = tokio::select! {
+            Some((server, reply)) = answers.recv() => {
+                let answer = match reply {
+                    Ok([DONE, _]) => Answer::Yes,
+                    Ok(_) => Answer::No,
+                    Err(_) => Answer::Unknown,
+                };
+                renewal.on_answer(server, answer)
+            }
+            () = &mut patience => renewal.on_tick(clock().now().max(renewal.wake_at())),
+        };
+        if let Some(renewed) = renewed {
+            return renewed;
+        }
+    }
+}
+
+/// Goes on in the background until every server has confirmed it; waits a little for those who do.
+async fn release(quorum: Quorum, owner: u64) {
+    let all = tokio::spawn(async move {
+        let mut undoing = Undoing::everywhere(quorum);
+        while !undoing.left().is_empty() {
+            let left = undoing.left();
+            let mut answers = ask_each(left.iter().map(|server| (server, [UNDO, owner, 0])));
+            while let Some((server, reply)) = answers.recv().await {
+                let answer = if reply.is_ok() { Answer::Yes } else { Answer::Unknown };
+                undoing.on_answer(server, answer);
+            }
+            tokio::time::sleep(EXPIRY / 8).await;
+        }
+    });
+    let _ = tokio::time::timeout(EXPIRY / 4, all).await;
 }
 
 async fn round(quorum: Quorum, timing: Timing, owner: u64) -> (Verdict, Moment) {

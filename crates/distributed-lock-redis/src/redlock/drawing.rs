@@ -236,5 +236,47 @@ mod tests {
             drawn.sort_unstable();
             prop_assert!(drawn.is_sorted_by(|one, other| one < other), "{:?}", drawn);
         }
+
+        /// Whatever is answered, once nobody is waited for a draw has ended, once; drawn is what a
+        /// majority has confirmed, gone what so many refused that no majority has it.
+        #[test]
+        fn a_draw_ends(
+            servers in 1_u8..8,
+            answers in prop::collection::vec((0_u8..8, 0_u8..4), 0..24),
+        ) {
+            let quorum = Quorum::of(servers);
+            let (mut drawing, _) = Drawing::begin(quorum);
+            let (mut ends, mut raised, mut refused) = (Vec::new(), ServerSet::NONE, ServerSet::NONE);
+            let mut is_raising = false;
+            for (server, kind) in answers {
+                let server = ServerId(server % servers);
+                let commands = match (kind, is_raising) {
+                    (0 | 1, false) => {
+                        drawing.on_step(server, Some(u64::from(server.0) + 1))
+                    }
+                    (0 | 1, true) => {
+                        if !refused.contains(server) { raised.insert(server); }
+                        drawing.on_raise(server, Raised::Yes)
+                    }
+                    (2, false) => drawing.on_step(server, None),
+                    (2, true) => {
+                        if !raised.contains(server) { refused.insert(server); }
+                        drawing.on_raise(server, Raised::NotOwner)
+                    }
+                    _ => drawing.on_unknown(server),
+                };
+                is_raising |= matches!(commands.first(), Some(DrawingCommand::Raise(..)));
+                ends.extend(commands.into_iter().filter(|command| {
+                    !matches!(command, DrawingCommand::Step(_) | DrawingCommand::Raise(..))
+                }));
+            }
+            ends.extend(drawing.on_patience_over());
+            prop_assert_eq!(ends.len(), 1, "{:?}", ends);
+            if let (DrawingCommand::Drawn(number), true) = (ends[0], is_raising) {
+                // The one that was the greatest has it without being raised.
+                let at_it = ServerId(u8::try_from(number).unwrap() - 1);
+                prop_assert!(quorum.has(raised.or([at_it].into_iter().collect())));
+            }
+        }
     }
 }

@@ -6,9 +6,10 @@
 //! some know others, is not counted until the guard time has passed since it was first seen: then
 //! whatever it may have forgotten has run out.
 //!
-//! A group in which nobody knows anybody is a new one and starts at once, if *all* servers say so.
-//! After a loss of all data of all servers at the same time that is wrong: holders from before may
-//! believe in their leases until the next extension.
+//! A group in which nobody knows anybody else is a new one. It starts as soon as *all* servers have
+//! written down who the others are: whichever of them restarts after that is missed by those that
+//! did not. After a loss of all data of all servers at the same time this is wrong: holders from
+//! before may believe in their leases until the next extension.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,6 +65,31 @@ impl Group {
     pub fn on_introduction(&mut self, now: Moment, server: ServerId, introduction: Introduction) {
         self.seen.entry(introduction.run_id.clone()).or_insert(now);
         self.said.insert(server, introduction);
+        self.accept(now);
+    }
+
+    /// A server was told of others, and has answered with what it knows now.
+    pub fn on_told(
+        &mut self,
+        now: Moment,
+        server: ServerId,
+        run_id: &str,
+        knows: BTreeMap<String, Duration>,
+    ) {
+        // Not if it was another run of it, meanwhile replaced.
+        if let Some(its) = self.said.get_mut(&server).filter(|its| its.run_id == run_id) {
+            its.knows = knows;
+            self.accept(now);
+        }
+    }
+
+    /// Which run of a server has introduced itself last.
+    #[must_use]
+    pub fn run_id(&self, server: ServerId) -> Option<&str> {
+        self.said.get(&server).map(|its| its.run_id.as_str())
+    }
+
+    fn accept(&mut self, now: Moment) {
         // Whoever is accepted now vouches from here on, so the order must not matter: judged all at once.
         let counts: Vec<_> =
             self.quorum.all().iter().filter(|server| self.is_vouched_for(now, *server)).collect();
@@ -110,15 +136,6 @@ impl Group {
         ids.filter(|id| !its.knows.contains_key(id)).collect()
     }
 
-    /// A server was told of these run ids, or has noted them.
-    pub fn on_told(&mut self, server: ServerId, ids: &[String], known_for: Duration) {
-        if let Some(its) = self.said.get_mut(&server) {
-            for id in ids {
-                its.knows.insert(id.clone(), known_for);
-            }
-        }
-    }
-
     /// Every server that counts.
     #[must_use]
     pub fn counting(&self, now: Moment) -> ServerSet {
@@ -134,12 +151,20 @@ impl Group {
             return true;
         }
         let first = self.seen.get(&said.run_id).copied().unwrap_or(now);
-        if now.since(first) >= self.guard {
-            return true;
-        }
-        // Its own word is of no use; that nobody else knows anybody needs everybody's.
-        let all_have_spoken = self.said.len() == self.quorum.all().len();
-        all_have_spoken && others().all(|its| its.knows.is_empty())
+        now.since(first) >= self.guard || self.is_new()
+    }
+
+    /// All servers know each other, and neither they nor this client know of anybody else.
+    fn is_new(&self) -> bool {
+        let runs: BTreeSet<_> = self.said.values().map(|its| &its.run_id).collect();
+        let knows_them = |its: &Introduction| {
+            let others = || runs.iter().filter(|id| ***id != its.run_id);
+            its.knows.keys().all(|id| runs.contains(id))
+                && others().all(|id| its.knows.contains_key(*id))
+        };
+        self.said.len() == self.quorum.all().len()
+            && self.seen.keys().all(|id| runs.contains(id))
+            && self.said.values().all(knows_them)
     }
 }
 
@@ -173,13 +198,58 @@ mod tests {
         group.counting(at(now)).iter().map(|server| server.0).collect()
     }
 
+    /// What a server knows that has noted these just now.
+    fn noted(ids: &[&str]) -> BTreeMap<String, Duration> {
+        ids.iter().map(|id| ((*id).to_owned(), Duration::ZERO)).collect()
+    }
+
     #[test]
-    fn a_new_group_starts_when_all_have_said_so() {
+    fn a_new_group_starts_when_all_have_written_down_who_the_others_are() {
         let partial = group(&[("a", &[]), ("b", &[])]);
         assert_eq!(counting(&partial, 0), [] as [u8; 0]);
-        let whole = group(&[("a", &[]), ("b", &[]), ("c", &[])]);
+        let mut whole = group(&[("a", &[]), ("b", &[]), ("c", &[])]);
+        for (server, its) in [(0, "a"), (1, "b"), (2, "c")] {
+            // Else nobody would miss one that restarts now.
+            assert_eq!(counting(&whole, 0), [] as [u8; 0]);
+            let others = whole.to_be_noted(at(0), ServerId(server));
+            assert_eq!(others.len(), 2);
+            let others: Vec<_> = others.iter().map(String::as_str).collect();
+            whole.on_told(at(0), ServerId(server), its, noted(&others));
+        }
         assert_eq!(counting(&whole, 0), [0, 1, 2]);
         assert_eq!(whole.to_be_told(at(0), ServerId(1)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_group_that_has_noted_anybody_else_is_not_new() {
+        let mut group = group(&[("a2", &[]), ("b", &[]), ("c", &[])]);
+        for (server, its, others) in
+            [(0, "a2", ["b", "c"].as_slice()), (1, "b", &["a", "a2", "c"]), (2, "c", &["a2", "b"])]
+        {
+            group.on_told(at(0), ServerId(server), its, noted(others));
+        }
+        assert_eq!(counting(&group, 29), [] as [u8; 0]);
+        assert_eq!(counting(&group, 30), [0, 1, 2]);
+    }
+
+    #[test]
+    fn whom_this_client_has_seen_restart_is_not_new_although_nobody_else_noted_it() {
+        let mut group = group(&[("a", &[]), ("b", &[]), ("c", &[])]);
+        group.on_introduction(at(1), ServerId(2), introduction("c2", &[]));
+        for (server, its, others) in [(0, "a", ["b", "c2"]), (1, "b", ["a", "c2"])] {
+            group.on_told(at(1), ServerId(server), its, noted(&others));
+        }
+        group.on_told(at(1), ServerId(2), "c2", noted(&["a", "b"]));
+        assert_eq!(counting(&group, 29), [] as [u8; 0]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_answered_is_not_taken_for_the_next_ones() {
+        let all: &[&str] = &["a", "b", "c"];
+        let mut group = group(&[("a", &[]), ("b", all), ("c", all)]);
+        group.on_introduction(at(1), ServerId(0), introduction("a2", &[]));
+        group.on_told(at(1), ServerId(0), "a", noted(&["b"]));
+        assert_eq!(group.to_be_told(at(1), ServerId(0)), ["b", "c"]);
     }
 
     #[test]
@@ -198,8 +268,9 @@ mod tests {
             assert_eq!(group.to_be_noted(at(3), ServerId(0)), ["c2"]);
             assert_eq!(counting(&group, 30), [0, 1, 2]);
             // Another client, later: the others have noted when it came.
-            let noted = Duration::from_secs(30);
-            group.on_told(ServerId(0), &["c2".to_owned()], noted);
+            let mut knows = introduction("a", all).knows;
+            knows.insert("c2".to_owned(), Duration::from_secs(30));
+            group.on_told(at(0), ServerId(0), "a", knows);
             assert_eq!(counting(&group, 0), [0, 1, 2]);
         }
     }
@@ -208,7 +279,7 @@ mod tests {
     fn two_that_restarted_do_not_vouch_for_each_other() {
         let all: &[&str] = &["a", "b", "c"];
         let group = group(&[("a", all), ("b2", &[]), ("c2", &[])]);
-        assert_eq!(counting(&group, 0), [0]);
+        assert_eq!(counting(&group, 0), [] as [u8; 0]);
     }
 
     #[test]
@@ -223,7 +294,7 @@ mod tests {
 
     #[test]
     fn one_server_named_twice_counts_once() {
-        let group = group(&[("a", &[]), ("a", &[]), ("c", &[])]);
+        let group = group(&[("a", &["c"]), ("a", &["c"]), ("c", &["a"])]);
         assert_eq!(group.standing(at(0), ServerId(1)), Standing::SameAs(ServerId(0)));
         assert_eq!(counting(&group, 0), [0, 2]);
     }

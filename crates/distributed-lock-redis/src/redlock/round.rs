@@ -346,5 +346,82 @@ mod tests {
                 prop_assert!(may_have_it.without(undone).is_empty());
             }
         }
+
+        /// While there is no verdict, those who are silent can still make a difference.
+        #[test]
+        fn what_is_certain_is_not_waited_for(
+            servers in 1_u8..8,
+            answers in prop::collection::vec(0_u8..4, 8),
+        ) {
+            let mut round = begun(servers);
+            let answer = |server, kind| match kind {
+                0 => RoundEvent::Granted(server),
+                1 | 2 => RoundEvent::Refused(server, OwnerId(u64::from(kind))),
+                _ => RoundEvent::Unknown(server),
+            };
+            for server in Quorum::of(servers).all().iter() {
+                let kind = answers[usize::from(server.0)];
+                if verdict(&round.on(at(1), answer(server, kind))).is_some() {
+                    return Ok(());
+                }
+                let ends = (0..4).map(|kind| {
+                    let (mut round, mut end) = (round.clone(), None);
+                    for silent in round.tally.pending().iter() {
+                        end = end.or(verdict(&round.on(at(1), answer(silent, kind))));
+                    }
+                    end.map(|verdict| std::mem::discriminant(&verdict))
+                });
+                let ends: Vec<_> = ends.collect();
+                prop_assert!(ends.iter().all(Option::is_some));
+                prop_assert!(ends.iter().any(|end| *end != ends[0]), "{round:?}");
+            }
+            prop_assert!(false, "no verdict although all have answered");
+        }
+
+        /// An abandoned round has no verdict any more, and is undone once wherever it may be granted,
+        /// whatever is answered later.
+        #[test]
+        fn an_abandoned_round_is_undone_everywhere(
+            servers in 1_u8..8,
+            answers in prop::collection::vec((0_u8..8, 0_u8..3), 0..12),
+            abandoned_after in 0_usize..12,
+        ) {
+            let mut round = begun(servers);
+            let (mut undone, mut refused_by) = (ServerSet::NONE, ServerSet::NONE);
+            let (mut is_over, mut has_spoken) = (false, ServerSet::NONE);
+            for (number, (server, kind)) in answers.into_iter().enumerate() {
+                if number == abandoned_after {
+                    break;
+                }
+                let server = ServerId(server % servers);
+                let event = match kind {
+                    _ if !has_spoken.insert(server) => RoundEvent::Tick,
+                    0 => RoundEvent::Granted(server),
+                    1 => RoundEvent::Refused(server, OwnerId(1)),
+                    _ => RoundEvent::Unknown(server),
+                };
+                if matches!(event, RoundEvent::Refused(..)) && !is_over {
+                    refused_by.insert(server);
+                }
+                for command in round.on(at(1), event) {
+                    match command {
+                        RoundCommand::Undo(server) => prop_assert!(undone.insert(server)),
+                        RoundCommand::Resolve(verdict) => {
+                            is_over = !matches!(verdict, Verdict::Granted(_));
+                        }
+                        RoundCommand::Ask(_) | RoundCommand::WakeAt(_) => prop_assert!(false),
+                    }
+                }
+            }
+            for command in round.on(at(2), RoundEvent::Abandoned) {
+                let RoundCommand::Undo(server) = command else { panic!("{command:?}") };
+                prop_assert!(undone.insert(server));
+            }
+            prop_assert!(Quorum::of(servers).all().without(refused_by).without(undone).is_empty());
+            for server in Quorum::of(servers).all().iter() {
+                prop_assert_eq!(round.on(at(3), RoundEvent::Granted(server)), []);
+            }
+            prop_assert_eq!(round.on(at(4), RoundEvent::Abandoned), []);
+        }
     }
 }

@@ -69,6 +69,8 @@ impl Undoing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -91,5 +93,40 @@ mod tests {
         assert_eq!(unknown.on_answer(ServerId(0), Answer::Yes), None);
         assert_eq!(unknown.on_answer(ServerId(1), Answer::No), None);
         assert_eq!(unknown.on_patience_over(), Some(Undone::Unknown));
+    }
+
+    proptest! {
+        /// The result comes once and says what a majority says; who has not confirmed it is left.
+        #[test]
+        fn the_result_is_what_was_answered_and_the_silent_are_left(
+            servers in 1_u8..8,
+            answers in prop::collection::vec((0_u8..8, 0_u8..3), 0..16),
+        ) {
+            let quorum = Quorum::of(servers);
+            let mut undoing = Undoing::everywhere(quorum);
+            let (mut yes, mut no) = (ServerSet::NONE, ServerSet::NONE);
+            let mut results = Vec::new();
+            for (server, kind) in answers {
+                let server = ServerId(server % servers);
+                let answer = [Answer::Yes, Answer::No, Answer::Unknown][usize::from(kind)];
+                match answer {
+                    Answer::Yes if !no.contains(server) => _ = yes.insert(server),
+                    Answer::No if !yes.contains(server) => _ = no.insert(server),
+                    _ => {}
+                }
+                results.extend(undoing.on_answer(server, answer).map(|undone| (undone, yes, no)));
+            }
+            results.extend(undoing.on_patience_over().map(|undone| (undone, yes, no)));
+            let [(undone, had_it, had_not)] = results[..] else { panic!("{results:?}") };
+            let expected = if quorum.has(had_it) {
+                Undone::Released
+            } else if !quorum.has(quorum.all().without(had_not)) {
+                Undone::Gone
+            } else {
+                Undone::Unknown
+            };
+            prop_assert_eq!(undone, expected);
+            prop_assert_eq!(undoing.left(), quorum.all().without(yes).without(no));
+        }
     }
 }

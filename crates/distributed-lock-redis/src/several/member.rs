@@ -68,15 +68,21 @@ impl std::error::Error for NotCounted {}
 impl Several {
     /// A link to a server that counts.
     pub(super) async fn ready(&self, member: &Member) -> LockResult<Arc<Link>> {
-        let link = member.link().await?;
-        if member.introduced_on.load(Ordering::Acquire) != link.number + 1 {
-            self.introduce(member, &link).await?;
-        }
+        let link = self.introduced(member).await?;
         let standing = self.group().standing(self.now(), member.id);
         match standing {
             Standing::Counts => Ok(link),
             _ => Err(LockError::connection(NotCounted(standing))),
         }
+    }
+
+    /// A link to a server that has said who it is.
+    async fn introduced(&self, member: &Member) -> LockResult<Arc<Link>> {
+        let link = member.link().await?;
+        if member.introduced_on.load(Ordering::Acquire) != link.number + 1 {
+            self.introduce(member, &link).await?;
+        }
+        Ok(link)
     }
 
     /// Asks all servers who they are, and tells each who the others are.
@@ -128,6 +134,8 @@ impl Several {
         if !self.quorum.has(introduced) {
             return Err(failure.unwrap_or_else(|| self.too_few()));
         }
+        // Of a new group first who the others are; when all know that, that they count.
+        self.tell_all().await;
         self.tell_all().await;
         Ok(())
     }
@@ -166,7 +174,7 @@ impl Several {
             .iter()
             .filter(|member| reachable.contains(member.id))
             .map(|member| async move {
-                if let Ok(link) = self.ready(member).await {
+                if let Ok(link) = self.introduced(member).await {
                     self.tell(member, &link).await;
                 }
             })
@@ -178,9 +186,10 @@ impl Several {
 
     async fn tell(&self, member: &Member, link: &Link) {
         let now = self.now();
-        let (old, new) = {
+        let (run_id, old, new) = {
             let group = self.group();
-            (group.to_be_told(now, member.id), group.to_be_noted(now, member.id))
+            let run_id = group.run_id(member.id).unwrap_or_default().to_owned();
+            (run_id, group.to_be_told(now, member.id), group.to_be_noted(now, member.id))
         };
         if old.is_empty() && new.is_empty() {
             return;
@@ -188,9 +197,8 @@ impl Several {
         let old_words = old.iter().map(|id| format!("+{id}"));
         let words: Vec<_> = old_words.chain(new.iter().map(|id| format!("-{id}"))).collect();
         // Vouching is for later clients: this one goes on without.
-        if knows(link, &words).await.is_ok() {
-            self.group().on_told(member.id, &old, Duration::MAX);
-            self.group().on_told(member.id, &new, Duration::ZERO);
+        if let Ok(knows) = knows(link, &words).await {
+            self.group().on_told(self.now(), member.id, &run_id, knows);
         }
     }
 }
