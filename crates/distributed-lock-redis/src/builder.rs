@@ -196,7 +196,7 @@ impl RedisLockProviderBuilder {
             match client.link().await {
                 Ok(_) => {
                     health::report(&client, &options.key_prefix).await;
-                    return Ok(RedisDriver { client, options });
+                    return Ok(RedisDriver::new(client, options));
                 }
                 Err(error @ LockError::Backend(_)) => refused = Some(error),
                 Err(error) => return Err(error),

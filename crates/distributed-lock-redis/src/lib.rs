@@ -69,7 +69,8 @@
 //! | `readers`, `permits` | a sorted set of holders, `<token> <lease in ms>[ <label>]`, by the end of their leases | with the last of them |
 //! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
 //! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
-//! | `counter`, `permit-counter` | the last fencing token, the lease and owner it was drawn for | 1 hour after its last use |
+//! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
+//! | `counter`, `permit-counter` | the last fencing token | 1 hour after its last use |
 //!
 //! Messages are published on `distributed-lock/1:process:<random>`, one channel for each provider; a
 //! message is a token of an attempt, and only a hint.
@@ -82,6 +83,7 @@ mod client;
 mod driver;
 mod extend;
 mod failure;
+mod free;
 mod grant;
 mod health;
 mod holder;
