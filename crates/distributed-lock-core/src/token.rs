@@ -67,7 +67,8 @@ mod tests {
         let (one, other) = (AttemptToken::random().unwrap(), AttemptToken::random().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.to_string().len(), 32);
-        let counted = AttemptToken(*b"\x00\x01\x0f\x10\x7f\x80\x9a\xab\xbc\xcd\xde\xef\xf0\xfe\xff\x42");
+        let counted =
+            AttemptToken(*b"\x00\x01\x0f\x10\x7f\x80\x9a\xab\xbc\xcd\xde\xef\xf0\xfe\xff\x42");
         assert_eq!(counted.to_string(), "00010f107f809aabbccddeeff0feff42");
         assert!(!format!("{one:?}").contains(&one.to_string()));
     }

@@ -28,6 +28,9 @@ use crate::script::{ACQUIRE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRA
 /// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
 const TOMBSTONE: Duration = Duration::from_secs(60);
 
+/// A few times what a request takes.
+const FRESH: Duration = Duration::from_millis(1);
+
 /// Locks on one Redis server.
 #[derive(Debug)]
 pub struct RedisDriver {
@@ -151,6 +154,12 @@ impl RedisDriver {
         })
     }
 
+    /// Held for so short that most likely nobody has come to wait.
+    fn is_fresh(&self, grant: &RedisGrant) -> bool {
+        let left = grant.deadline().since(self.client.clock.now());
+        left + FRESH > self.options.validity
+    }
+
     /// A lease that was asked for then; none if too little of it is left.
     fn lease_from(&self, sent: Moment) -> Lease {
         let lease = Lease::from_request(sent, self.options.validity);
@@ -248,7 +257,7 @@ impl Driver for RedisDriver {
 
     async fn release(&self, grant: &RedisGrant) -> LockResult<()> {
         let owner = self.owner(grant.mode, grant.attempt);
-        if grant.mode == Mode::Exclusive && !self.contended.is(&grant.key) {
+        if grant.mode == Mode::Exclusive && !self.contended.is(&grant.key) && self.is_fresh(grant) {
             let keys = [grant.key.mutex().to_owned(), grant.key.waiters(), grant.key.written()];
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&owner] };
             match self.release_by(grant, run).await? {

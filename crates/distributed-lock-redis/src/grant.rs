@@ -20,12 +20,7 @@ pub struct RedisGrant {
 }
 
 impl RedisGrant {
-    pub(crate) fn new(
-        key: RedisKey,
-        mode: Mode,
-        attempt: AttemptToken,
-        deadline: Moment,
-    ) -> Self {
+    pub(crate) fn new(key: RedisKey, mode: Mode, attempt: AttemptToken, deadline: Moment) -> Self {
         let deadline = AtomicU64::new(deadline.as_nanos());
         Self { key, mode, attempt, deadline, is_released: AtomicBool::new(false) }
     }

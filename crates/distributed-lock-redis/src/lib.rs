@@ -1,4 +1,4 @@
-//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one script for each
+//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one request for each
 //! step, one connection for each provider, waiters served in order and told by push.
 //!
 //! ```no_run
@@ -27,7 +27,7 @@
 //!   at most 1 s), at worst 3 s later.
 //! - A message that is lost, or a holder that is another program and tells nobody, costs at most one
 //!   fallback period.
-//! - Fencing tokens increase through restarts, also when the server has lost its data, unless its clock
+//! - Fencing tokens are drawn on first use, by one request. They increase through restarts, also when the server has lost its data, unless its clock
 //!   went back by more than an hour while the name was not in use.
 //! - A key that others delete or overwrite, and a server that lost its data, is told at the next
 //!   extension. **Until then two may hold**: on a server that evicts keys, keeps nothing on disk or fails

@@ -44,9 +44,6 @@ local function enqueue()
   redis.call('PEXPIRE', queue, QUEUE_MS)
 end
 
--- The caller has given up, and this request was on its way for too long.
-if is_withdrawn(token) then return '0' end
-
 if is_own() then
   if mode == 'x' and place == '' then
     -- Taken without a script, and somebody waits: whose turn it is, is seen below.
@@ -64,6 +61,9 @@ if is_own() then
     return 1
   end
 end
+
+-- The caller has given up, and this request was on its way for too long.
+if is_withdrawn(token) then return '0' end
 
 local waits = place ~= ''
 if waits then enqueue() end

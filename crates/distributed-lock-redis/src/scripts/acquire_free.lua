@@ -1,6 +1,6 @@
--- The usual case first, in as few commands as it takes: nothing is there, nobody waits, and the
--- attempt was not withdrawn. What follows is the whole story.
-do
+-- The usual case of a try first, in as few commands as it takes: nothing is there, nobody waits, and
+-- the attempt was not withdrawn. What follows is the whole story.
+if ARGV[5] == '' then
   local holders, _, waiters, mutex, written = unpack(KEYS)
   local mode, owner, lease = ARGV[1], ARGV[2], ARGV[4]
   if mode == 'x' then
