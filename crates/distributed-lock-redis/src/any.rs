@@ -19,7 +19,7 @@ pub struct RedisDriver(pub(crate) Servers);
 
 #[derive(Debug)]
 pub(crate) enum Servers {
-    One(OneServer),
+    One(Box<OneServer>),
     Several(Arc<Several>),
 }
 
@@ -128,9 +128,9 @@ impl Driver for RedisDriver {
 
     async fn fencing_token(&self, grant: &AnyGrant) -> LockResult<FencingToken> {
         match (&self.0, &grant.0) {
+            (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
             (Servers::Several(several), Held::OnSeveral(grant)) => several.draw(grant).await,
-            (_, Held::OnOne(grant)) => Ok(grant.token),
-            (Servers::One(_), Held::OnSeveral(_)) => Err(crate::driver::unexpected()),
+            _ => Err(crate::driver::unexpected()),
         }
     }
 

@@ -43,7 +43,13 @@ async fn at_once(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<E
     let mut owners = Vec::with_capacity(grants.len());
     for grant in grants {
         match grant.mode {
-            Mode::Exclusive => keys.extend([grant.key.mutex().to_owned(), grant.key.counter()]),
+            Mode::Exclusive => {
+                keys.extend([
+                    grant.key.mutex().to_owned(),
+                    grant.key.written(),
+                    grant.key.counter(),
+                ]);
+            }
             Mode::Shared => keys.extend([grant.key.holders(), grant.key.mutex().to_owned()]),
             Mode::Permit { .. } => keys.push(grant.key.holders()),
         }

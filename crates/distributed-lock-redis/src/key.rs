@@ -63,16 +63,22 @@ impl RedisKey {
         self.beside(if self.0.is_semaphore { "permit-counter" } else { "counter" })
     }
 
+    /// Those who wait, and attempts that were withdrawn.
+    pub(crate) fn waiters(&self) -> String {
+        self.beside(if self.0.is_semaphore { "permit-waiters" } else { "waiters" })
+    }
+
+    /// How long the lease of the mutex key's owner is.
+    pub(crate) fn written(&self) -> String {
+        self.beside("written")
+    }
+
     /// The keys that the scripts over one resource take, in their order.
     pub(crate) fn all(&self) -> Vec<String> {
-        let (queue, waiters) = match self.0.is_semaphore {
-            true => ("permit-queue", "permit-waiters"),
-            false => ("queue", "waiters"),
-        };
-        let mut keys =
-            vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
+        let queue = if self.0.is_semaphore { "permit-queue" } else { "queue" };
+        let mut keys = vec![self.holders(), self.beside(queue), self.waiters()];
         if !self.0.is_semaphore {
-            keys.push(self.mutex().to_owned());
+            keys.extend([self.mutex().to_owned(), self.written()]);
         }
         keys
     }
@@ -88,7 +94,12 @@ impl RedisKey {
             Some(slot) => self.slot(slot),
             None => self.mutex().to_owned(),
         };
-        vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter(), mutex]
+        let written = match slot {
+            Some(slot) => self.beside(&format!("permit-{slot}-written")),
+            None => self.written(),
+        };
+        let (queue, waiters) = (self.beside(queue), self.beside(waiters));
+        vec![self.holders(), queue, waiters, mutex, written, self.counter()]
     }
 
     /// The mutex of a permit on each of several servers.

@@ -1,4 +1,4 @@
-//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one script for each
+//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one request for each
 //! step, one connection for each provider, waiters served in order and told by push.
 //!
 //! ```no_run
@@ -27,7 +27,7 @@
 //!   at most 1 s), at worst 3 s later.
 //! - A message that is lost, or a holder that is another program and tells nobody, costs at most one
 //!   fallback period.
-//! - Fencing tokens increase through restarts, also when the server has lost its data, unless its clock
+//! - Fencing tokens are drawn on first use, by one request. They increase through restarts, also when the server has lost its data, unless its clock
 //!   went back by more than an hour while the name was not in use.
 //! - A key that others delete or overwrite, and a server that lost its data, is told at the next
 //!   extension. **Until then two may hold**: on a server that evicts keys, keeps nothing on disk or fails
@@ -69,7 +69,8 @@
 //! | `readers`, `permits` | a sorted set of holders, `<token> <lease in ms>[ <label>]`, by the end of their leases | with the last of them |
 //! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
 //! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
-//! | `counter`, `permit-counter` | the last fencing token, the lease and owner it was drawn for | 1 hour after its last use |
+//! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
+//! | `counter`, `permit-counter` | the last fencing token | 1 hour after its last use |
 //!
 //! Messages are published on `distributed-lock/1:process:<random>`, one channel for each provider; a
 //! message is a token of an attempt, and only a hint.
@@ -83,6 +84,7 @@ mod client;
 mod driver;
 mod extend;
 mod failure;
+mod free;
 mod grant;
 mod health;
 mod holder;
