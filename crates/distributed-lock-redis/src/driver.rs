@@ -28,6 +28,10 @@ use crate::script::{ACQUIRE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRA
 /// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
 const TOMBSTONE: Duration = Duration::from_secs(60);
 
+/// How much later than a hold's end is looked for it: the request was on its way when its rest was
+/// read, and the server's milliseconds are whole.
+const LATENESS: Duration = Duration::from_millis(2);
+
 /// A few times what a request takes.
 const FRESH: Duration = Duration::from_millis(1);
 
@@ -99,9 +103,9 @@ impl OneServer {
         }
         match reply? {
             Value::Int(1) => Ok(Some(self.granted(attempt, token, sent))),
-            Value::BulkString(number) => {
-                // A try has no place.
-                place.stands_at(digits(&number).unwrap_or(0));
+            Value::BulkString(answer) => {
+                let (number, runs_out_in) = place_of(&answer).ok_or_else(unexpected)?;
+                place.stands_at(number, runs_out_in.map(|left| sent.after(left)));
                 Ok(None)
             }
             _ => Err(unexpected()),
@@ -152,6 +156,14 @@ impl OneServer {
             _ if is_own_doing => Released::Yes,
             _ => Released::WasGone,
         })
+    }
+
+    /// Completes when the server has ended the hold that a waiter waits for.
+    async fn passed(&self, at: Option<Moment>) {
+        match at {
+            Some(at) => tokio::time::sleep(at.since(self.client.clock.now()) + LATENESS).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Held for so short that most likely nobody has come to wait.
@@ -219,9 +231,12 @@ impl Driver for OneServer {
                 return Ok(WakeUp::Granted(granted));
             }
         }
-        match attempt.place.letterbox() {
-            Some(letterbox) => letterbox.news().await,
-            None => std::future::pending().await,
+        let runs_out = attempt.place.take_runs_out();
+        let Some(letterbox) = attempt.place.letterbox() else { return Err(unexpected()) };
+        tokio::select! {
+            biased;
+            () = letterbox.news() => {}
+            () = self.passed(runs_out) => {}
         }
         Ok(WakeUp::TryAgain)
     }
@@ -319,6 +334,13 @@ pub(crate) fn code(mode: Mode) -> (&'static str, u32) {
         Mode::Shared => ("s", u32::MAX),
         Mode::Permit { max } => ("p", max),
     }
+}
+
+/// A place in the queue, 0 for a try, and in how long the hold that ends next runs out.
+fn place_of(answer: &[u8]) -> Option<(u64, Option<Duration>)> {
+    let (place, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let place = if place.is_empty() { 0 } else { place.parse().ok()? };
+    Some((place, left.parse().ok().map(Duration::from_millis)))
 }
 
 fn digits(text: &[u8]) -> Option<u64> {

@@ -2,7 +2,8 @@
 -- handed over. All of these may be repeated.
 --
 -- ARGV: mode, owner, max, lease, place ('' only tries; '0' takes a new place; otherwise the place
--- that the caller had), period, channel. Returns 1, or the place.
+-- that the caller had), period, channel. Returns 1, or '<place> <when to look again at the latest>':
+-- for the first of those who wait, in how many ms the hold that ends next runs out; else -1.
 local max, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 local place, period, channel = ARGV[5], ARGV[6], ARGV[7]
 
@@ -62,8 +63,16 @@ if is_own() then
   end
 end
 
+-- Nobody tells of a hold that runs out; so the first in the queue looks then.
+local function runs_out_in()
+  if redis.call('ZRANGE', queue, 0, 0)[1] ~= token then return '-1' end
+  if mutex then return int(redis.call('PTTL', mutex)) end
+  local ends = redis.call('ZRANGE', holders, 0, 0, 'WITHSCORES')[2]
+  return ends and int(ends - now) or '-1'
+end
+
 -- The caller has given up, and this request was on its way for too long.
-if is_withdrawn(token) then return '0' end
+if is_withdrawn(token) then return '0 -1' end
 
 local waits = place ~= ''
 if waits then enqueue() end
@@ -74,4 +83,5 @@ if not granted and not waits and not others_wait and is_free(mode, max) then
 end
 if not granted then cut_back() end
 tell()
-return granted and 1 or place
+if granted then return 1 end
+return place .. ' ' .. runs_out_in()
