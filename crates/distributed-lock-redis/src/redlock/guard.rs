@@ -27,6 +27,9 @@ pub struct Introduction {
     pub knows: BTreeMap<String, Duration>,
 }
 
+/// For how long members from the beginning are known.
+const MEMBER: Duration = Duration::MAX;
+
 /// Why a server does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Standing {
@@ -97,7 +100,7 @@ impl Group {
         let counting = self.counting(now);
         let others = self.said.iter().filter(|(other, _)| counting.contains(**other));
         let ids = others.map(|(_, said)| said.run_id.clone());
-        ids.filter(|id| its.knows.get(id) != Some(&Duration::MAX)).collect()
+        ids.filter(|id| its.knows.get(id) != Some(&MEMBER)).collect()
     }
 
     /// What this server should note as seen for the first time: the run ids of those that are new.
@@ -137,9 +140,11 @@ impl Group {
         if now.since(first) >= self.guard {
             return true;
         }
-        // Its own word is of no use; that nobody else knows anybody needs everybody's.
+        // Its own word is of no use; that nobody else knows a member needs everybody's. Other clients of
+        // a new group may have noted whom they have seen.
         let all_have_spoken = self.said.len() == self.quorum.all().len();
-        all_have_spoken && others().all(|its| its.knows.is_empty())
+        let knows_a_member = |its: &Introduction| its.knows.values().any(|time| *time == MEMBER);
+        all_have_spoken && !others().any(knows_a_member)
     }
 }
 
@@ -180,6 +185,15 @@ mod tests {
         let whole = group(&[("a", &[]), ("b", &[]), ("c", &[])]);
         assert_eq!(counting(&whole, 0), [0, 1, 2]);
         assert_eq!(whole.to_be_told(at(0), ServerId(1)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_others_have_noted_does_not_keep_a_new_group_from_starting() {
+        let mut whole = group(&[("a", &[]), ("b", &[])]);
+        whole.on_told(ServerId(0), &["b".to_owned()], Duration::ZERO);
+        let knows = [("a".to_owned(), Duration::from_millis(5))].into();
+        whole.on_introduction(at(0), ServerId(2), Introduction { run_id: "c".to_owned(), knows });
+        assert_eq!(counting(&whole, 0), [0, 1, 2]);
     }
 
     #[test]
