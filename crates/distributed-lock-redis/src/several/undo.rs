@@ -83,6 +83,11 @@ impl Several {
             };
             result = result.or(undoing.on_answer(server, answer));
         }
+        // Who did not answer the round is not waited for a second time.
+        let awaited = match end {
+            End::Round => ballot.asked.without(ballot.unanswered),
+            End::Whole => ServerSet::NONE,
+        };
         let began = Instant::now();
         let mut patience = self.patience();
         while !pending.is_empty() {
@@ -97,7 +102,7 @@ impl Several {
                     }
                     result = result.or(undoing.on_answer(server, answer));
                 }
-                () = moment, if result.is_some() => {
+                () = moment, if result.is_some() || end == End::Round && awaited.without(pending) == awaited => {
                     left = left.without(pending);
                     let stragglers = Stragglers { asked, pending, patience };
                     drop(tokio::spawn(Arc::clone(self).see_to(stragglers, Arc::clone(&ballot))));

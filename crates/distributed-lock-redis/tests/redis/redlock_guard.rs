@@ -18,6 +18,10 @@ async fn row_31_a_server_that_restarts_empty_is_not_counted_until_the_guard_has_
     let (here, there) = (build().build().await.unwrap(), build().build().await.unwrap());
     held(&there, "before").await.release().await.unwrap();
     let handle = held(&here, "guarded").await;
+    let began = Instant::now();
+    while group.count(KEY) < 3 {
+        assert!(began.elapsed() < SECOND, "not everybody was asked");
+    }
     assert_eq!(group.0[2].cli(&["DEL", KEY]), "1", "as if this one had not granted it");
     group.0[1].kill();
     group.0[1].restart();
