@@ -261,7 +261,7 @@ impl RedisLockProviderBuilder {
         let shortest = match self.servers.len() {
             // As the keeper bounds an extension.
             1 => limit.min(options.extension_cadence / 2),
-            _ => several::patience(options.expiry, limit),
+            _ => several::longest_wait(limit),
         };
         let patience = Patience { request: shortest * 9 / 10, connect: limit };
         let (server, clock) = (speaking(server, version)?, self.engine.clock.clone());

@@ -194,6 +194,14 @@ impl Client {
         Ok(link)
     }
 
+    /// The next request is made on a new link.
+    pub(crate) fn leave_link(&self) {
+        let link = self.seat().link.take();
+        if let Some(link) = link {
+            link.give_up();
+        }
+    }
+
     /// A link for the caller alone, on the runtime that this is called on.
     pub(crate) async fn link_apart(&self) -> LockResult<Link> {
         self.open().await.map_err(lock_error)

@@ -8,6 +8,7 @@
 mod bare;
 mod hand_over;
 mod many;
+mod redlock;
 mod spinner;
 mod uncontended;
 
@@ -23,14 +24,18 @@ fn main() {
     spinner::bind_to_core(server.pid(), 1);
     spinner::bind_to_core(std::process::id(), 0);
     let spinners = spinner::start();
-    let only = std::env::args()
-        .find(|argument| ["uncontended", "many", "hand_over"].contains(&argument.as_str()));
+    let only = std::env::args().find(|argument| {
+        ["uncontended", "many", "hand_over", "redlock"].contains(&argument.as_str())
+    });
     let runs = |what: &str| only.as_deref().is_none_or(|only| only == what);
     if runs("uncontended") {
         uncontended::run(&server);
     }
     if runs("hand_over") {
         hand_over::run(&server);
+    }
+    if runs("redlock") {
+        redlock::run(&server);
     }
     drop(spinners);
     if runs("many") {

@@ -9,8 +9,8 @@ use distributed_lock_core::clock::Moment;
 use distributed_lock_core::driver::{Attempt, Granted, Lease};
 use distributed_lock_core::error::{LateGrant, LockError, LockResult};
 use distributed_lock_core::{AttemptToken, Mode};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use redis::Value;
 
 use super::place::{Ballot, QuorumPlace};
@@ -195,6 +195,12 @@ impl Several {
                         asked.push(self.ask(member, ballot, waits_as, &left));
                     }
                     RoundCommand::Resolve(verdict) => {
+                        // A lock is held on as many as there are, not only on the quickest: whoever
+                        // was not asked yet because others were so quick is asked now.
+                        while matches!(verdict, Verdict::Granted(_))
+                            && let Some(Some(_)) = asked.next().now_or_never()
+                        {
+                        }
                         // Requests that have not left by now never do.
                         left.note(place, left.servers(), refused, round.granted());
                         return (verdict, sent, failure);

@@ -140,7 +140,11 @@ impl Several {
                 _ => return,
             }
         }
-        member.is_back();
+        if member.is_away() {
+            // Its connection may be one on which nothing comes through any more.
+            member.client.leave_link();
+            member.is_back();
+        }
     }
 
     fn visits(&self) -> MutexGuard<'_, Visits> {

@@ -81,6 +81,7 @@ impl Several {
         let link = member.link().await?;
         if member.introduced_on.load(Ordering::Acquire) != link.number + 1 {
             self.introduce(member, &link).await?;
+            self.tell(member, &link).await;
         }
         Ok(link)
     }
@@ -162,7 +163,6 @@ impl Several {
             tracing::warn!(server = member.id.0 + 1, "a restarted server is not counted yet");
         }
         member.introduced_on.store(link.number + 1, Ordering::Release);
-        self.tell(member, link).await;
         Ok(())
     }
 

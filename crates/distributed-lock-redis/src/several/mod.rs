@@ -28,6 +28,7 @@ use crate::redlock::timing::Timing;
 
 pub(crate) use hold::QuorumGrant;
 pub(crate) use member::Member;
+pub(crate) use patience::longest_wait;
 pub(crate) use place::QuorumPlace;
 
 /// A slot-based semaphore has no more permits.
@@ -104,7 +105,7 @@ impl std::fmt::Debug for Several {
 }
 
 /// How long one server may take: a small share of the lease, and of the time for the whole.
-pub(crate) fn patience(expiry: Duration, operation_timeout: Duration) -> Duration {
+fn patience(expiry: Duration, operation_timeout: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(50);
     (expiry / 8).max(SHORTEST).min(expiry / 4).min(operation_timeout / 3)
 }

@@ -40,8 +40,12 @@ impl Several {
         }
     }
 
-    /// A little less than the engine allows, so that it hears what became of it.
     pub(super) fn longest_wait(&self) -> Duration {
-        self.operation_timeout * 3 / 4
+        longest_wait(self.operation_timeout)
     }
+}
+
+/// A little less than the engine allows, so that it hears what became of it.
+pub(crate) fn longest_wait(operation_timeout: Duration) -> Duration {
+    operation_timeout * 3 / 4
 }

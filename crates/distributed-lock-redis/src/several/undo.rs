@@ -8,8 +8,10 @@ use distributed_lock_core::error::LockResult;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::Value;
+use tokio::time::{Instant, sleep_until};
 
 use super::acquire::QuorumAttempt;
+use super::patience::Patience;
 use super::place::Ballot;
 use super::{Member, Several};
 use crate::link::Link;
@@ -26,6 +28,9 @@ pub(super) enum End {
     /// A hold or an attempt: whose turn it may be is told.
     Whole,
 }
+
+/// How long those are waited for whose answers come a little after the others'.
+const MOMENT: Duration = Duration::from_millis(2);
 
 impl Several {
     /// Undoes an attempt that was given up.
@@ -56,56 +61,105 @@ impl Several {
         Ok(())
     }
 
-    /// Takes back every vote that there may be, and waits until all who are known to answer have
-    /// confirmed it. Those who do not within their time are asked again in the background.
+    /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
+    /// for the others; those who take longer, or are away, are seen to in the background.
     pub(super) async fn undo(self: &Arc<Self>, ballot: &Ballot, end: End) -> Undone {
         let mut undoing = Undoing::everywhere(self.quorum);
         let reachable = self.reachable();
+        let ballot = Arc::new(ballot.clone());
+        let mut left = ballot.asked;
         let mut result = None;
         let mut asked = FuturesUnordered::new();
-        for member in &self.members {
-            let answer = match (ballot.asked.contains(member.id), reachable.contains(member.id)) {
+        let mut pending = ServerSet::NONE;
+        for server in self.quorum.all().iter() {
+            let answer = match (ballot.asked.contains(server), reachable.contains(server)) {
                 (true, true) => {
-                    asked.push(self.undo_on(member, ballot, end));
+                    asked.push(Arc::clone(self).undo_on(server, Arc::clone(&ballot), end));
+                    pending.insert(server);
                     continue;
                 }
                 (true, false) => Answer::Unknown,
                 (false, _) => Answer::No,
             };
-            result = result.or(undoing.on_answer(member.id, answer));
+            result = result.or(undoing.on_answer(server, answer));
         }
-        let mut pending = ballot.asked.without(ballot.asked.without(reachable));
-        let mut owing = ballot.asked.without(pending);
+        // Who did not answer the round is not waited for a second time.
+        let awaited = match end {
+            End::Round => ballot.asked.without(ballot.unanswered),
+            End::Whole => ServerSet::NONE,
+        };
+        let began = Instant::now();
         let mut patience = self.patience();
+        while !pending.is_empty() {
+            let taken = began.elapsed();
+            let moment = sleep_until(began + taken * 2 + MOMENT);
+            tokio::select! {
+                biased;
+                Some((server, answer)) = asked.next() => {
+                    pending.remove(server);
+                    if answer != Answer::Unknown {
+                        left.remove(server);
+                    }
+                    result = result.or(undoing.on_answer(server, answer));
+                }
+                () = moment, if result.is_some() || end == End::Round && awaited.without(pending) == awaited => {
+                    left = left.without(pending);
+                    let stragglers = Stragglers { asked, pending, patience };
+                    drop(tokio::spawn(Arc::clone(self).see_to(stragglers, Arc::clone(&ballot))));
+                    break;
+                }
+                // A vote that nobody knows of may decide.
+                () = patience.is_over(self.quorum.all()) => {
+                    self.are_silent(pending);
+                    break;
+                }
+            }
+        }
+        self.collect_later(&ballot, left);
+        result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
+    }
+
+    /// Waits for those that took longer than the others.
+    async fn see_to<F>(self: Arc<Self>, stragglers: Stragglers<F>, ballot: Arc<Ballot>)
+    where
+        F: Future<Output = (ServerId, Answer)>,
+    {
+        let Stragglers { mut asked, mut pending, mut patience } = stragglers;
+        let mut left = Left { this: &self, ballot: &ballot, servers: pending };
         while !pending.is_empty() {
             tokio::select! {
                 biased;
                 Some((server, answer)) = asked.next() => {
                     pending.remove(server);
-                    if answer == Answer::Unknown {
-                        owing.insert(server);
+                    if answer != Answer::Unknown {
+                        left.servers.remove(server);
                     }
-                    result = result.or(undoing.on_answer(server, answer));
                 }
-                () = patience.is_over(pending) => break,
+                () = patience.is_over(pending) => {
+                    self.are_silent(pending);
+                    break;
+                }
             }
         }
-        self.are_silent(pending);
-        self.collect_later(ballot, owing.or(pending));
-        result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
     }
 
     /// Takes back one server's vote. A server that does not count is asked too.
-    async fn undo_on(&self, member: &Member, ballot: &Ballot, end: End) -> (ServerId, Answer) {
+    async fn undo_on(
+        self: Arc<Self>,
+        server: ServerId,
+        ballot: Arc<Ballot>,
+        end: End,
+    ) -> (ServerId, Answer) {
+        let member = &self.members[usize::from(server.0)];
         for is_last in [false, true] {
             let Ok(link) = member.link().await else { break };
-            match self.undo_over(&link, member, ballot, end).await {
-                Ok(answer) => return (member.id, answer),
+            match self.undo_over(&link, member, &ballot, end).await {
+                Ok(answer) => return (server, answer),
                 Err(_) if link.is_broken() && !is_last => {}
                 Err(_) => break,
             }
         }
-        (member.id, Answer::Unknown)
+        (server, Answer::Unknown)
     }
 
     pub(super) async fn undo_over(
@@ -130,4 +184,24 @@ impl Several {
             _ => Ok(Answer::No),
         }
     }
+}
+
+/// Who has not confirmed yet. Dropped at any moment, those are asked again in the background.
+struct Left<'a> {
+    this: &'a Arc<Several>,
+    ballot: &'a Ballot,
+    servers: ServerSet,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.this.collect_later(self.ballot, self.servers);
+    }
+}
+
+/// Requests that others do not wait for.
+struct Stragglers<F> {
+    asked: FuturesUnordered<F>,
+    pending: ServerSet,
+    patience: Patience,
 }

@@ -117,10 +117,14 @@ impl Limits for Servers {
 impl Loses for Servers {
     async fn lose(&self, _name: &str, native_key: &str) {
         // At the same time: until a majority has lost it, it is not lost.
-        std::thread::scope(|scope| {
-            for server in &three().0 {
-                scope.spawn(|| assert_eq!(server.cli(&["DEL", native_key]), "1"));
-            }
+        let gone = std::thread::scope(|scope| {
+            let delete = |server: &'static RedisServer| {
+                scope.spawn(move || server.cli(&["DEL", native_key]) == "1")
+            };
+            let deleting: Vec<_> = three().0.iter().map(delete).collect();
+            deleting.into_iter().map(|gone| gone.join().unwrap()).filter(|gone| *gone).count()
         });
+        // The last may be given back by the holder, who has been told.
+        assert!(gone >= 2, "{gone} servers had it");
     }
 }

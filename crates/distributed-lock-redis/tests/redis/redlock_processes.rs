@@ -11,7 +11,7 @@ use crate::group::{self, Group};
 use crate::worker::{Worker, say, told};
 use crate::{MS, SECOND, freed, held};
 
-const LEASE: Duration = SECOND;
+const LEASE: Duration = Duration::from_secs(3);
 
 async fn connected(urls: &str) -> RedisLockProvider {
     let urls: Vec<_> = urls.split(',').map(str::to_owned).collect();
@@ -55,7 +55,7 @@ async fn row_1_the_next_follows_a_killed_holder_of_a_majority_after_its_lease() 
     let group = Group::start(3);
     let mut holder = Worker::start("redlock holder", &group.urls());
     holder.hears();
-    let here = group.provider().await;
+    let here = group.leased(LEASE).await;
     let outlived = here.acquire_lock("held", Some(LEASE * 2)).await;
     assert!(matches!(outlived, Err(LockError::Timeout(_))), "{:?}", outlived.map(|_| ()));
     holder.kill();
@@ -69,7 +69,7 @@ async fn row_2_a_stopped_holder_of_a_majority_knows_at_once_that_it_has_lost() {
     let mut holder = Worker::start("redlock holder", &group.urls());
     let first: u64 = holder.hears().parse().unwrap();
     holder.stop();
-    let here = group.provider().await;
+    let here = group.leased(LEASE).await;
     let next = here.acquire_lock("held", Some(LEASE + SECOND)).await.unwrap();
     let second = next.fencing_token().await.unwrap().0;
     holder.tell("are you lost?");
