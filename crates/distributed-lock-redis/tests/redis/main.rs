@@ -15,6 +15,7 @@ mod queue;
 mod redis_py;
 mod refusals;
 mod resources;
+mod seeded_bugs;
 mod worker;
 
 use std::time::Duration;
