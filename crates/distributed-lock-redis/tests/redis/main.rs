@@ -7,6 +7,7 @@ mod clocks;
 mod conformance;
 mod connections;
 mod crashes;
+mod driver_faults;
 mod foreign_keys;
 mod health;
 mod lost_replies;
