@@ -51,20 +51,22 @@ async fn every_key_ends_when_it_is_stated_and_nothing_is_left() {
     let (server, clock) = server_with_a_clock();
     let proxy = FaultProxy::start(server.address());
     let here = leased(&server.url(), LEASE).await;
-    let builder = RedisLockProvider::builder().add_server(server.url_by(proxy.port()));
-    let vanishes = builder.expiry(LEASE).operation_timeout(300 * MS).build().await.unwrap();
+    let far = server.url_by(proxy.port());
+    let vanishes = leased(&far, LEASE).await;
+    let builder = RedisLockProvider::builder().add_server(far).expiry(LEASE);
+    let unheard = builder.operation_timeout(500 * MS).build().await.unwrap();
 
     use_everything(&here, &leased(&server.url(), LEASE).await).await;
     for name in ["unheard mutex", "unheard readers", "unheard permits"] {
         proxy.lose_reply_to(name.as_bytes());
-        let unheard = match name {
-            "unheard mutex" => vanishes.try_acquire_lock(name).await.map(drop),
+        let result = match name {
+            "unheard mutex" => unheard.try_acquire_lock(name).await.map(drop),
             "unheard readers" => {
-                vanishes.create_reader_writer_lock(name).try_acquire_read().await.map(drop)
+                unheard.create_reader_writer_lock(name).try_acquire_read().await.map(drop)
             }
-            _ => vanishes.create_semaphore(name, 1).try_acquire().await.map(drop),
+            _ => unheard.create_semaphore(name, 1).try_acquire().await.map(drop),
         };
-        assert!(matches!(unheard, Err(LockError::Connection(_))), "{unheard:?}");
+        assert!(matches!(result, Err(LockError::Connection(_))), "{result:?}");
     }
     let blocks = held(&here, "waited for").await;
     let (process, names) = (vanishes.clone(), ["gone", "waited for"]);
