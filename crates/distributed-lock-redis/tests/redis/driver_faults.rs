@@ -200,6 +200,7 @@ impl Driver for Standing {
     }
 
     async fn fencing_token(&self, grant: &Self::Grant) -> LockResult<FencingToken> {
+        let _stands = StandsStill::for_at_most(REQUEST);
         self.driver.fencing_token(grant).await
     }
 

@@ -14,9 +14,10 @@ use crate::{MS, SECOND, held, leased};
 const LEASE: Duration = Duration::from_secs(2);
 
 /// The kinds of keys, and how long the last of each may be there.
-const STATED: [(&str, Duration); 8] = [
+const STATED: [(&str, Duration); 9] = [
     ("readers", LEASE),
     ("permits", LEASE),
+    ("written", Duration::from_secs(5)),
     ("queue", Duration::from_secs(10)),
     ("permit-queue", Duration::from_secs(10)),
     ("waiters", Duration::from_secs(60)),
@@ -86,7 +87,9 @@ async fn every_key_ends_when_it_is_stated_and_nothing_is_left() {
         assert!(left <= stated(&kind) + 2 * MS, "{kind} ends in {left:?}");
         kinds.push(kind);
     }
-    for (kind, _) in STATED.iter().filter(|(kind, _)| *kind != "queue" && *kind != "permit-queue") {
+    for kind in
+        ["mutex", "readers", "permits", "waiters", "permit-waiters", "counter", "permit-counter"]
+    {
         assert!(kinds.iter().any(|seen| seen == kind), "no {kind} among {kinds:?}");
     }
     for shift in
@@ -110,6 +113,8 @@ async fn use_everything(here: &RedisLockProvider, there: &RedisLockProvider) {
             (there.create_reader_writer_lock(name), there.create_semaphore(name, 2));
         let mutex = held(here, name).await;
         let both = (permits.acquire(None).await.unwrap(), permits.acquire(None).await.unwrap());
+        mutex.fencing_token().await.unwrap();
+        both.0.fencing_token().await.unwrap();
         let refused = readers.acquire_read(waits).await;
         assert!(matches!(refused, Err(LockError::Timeout(_))), "{refused:?}");
         let refused = readers.acquire_write(waits).await;
