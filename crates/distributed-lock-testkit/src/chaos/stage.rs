@@ -119,6 +119,15 @@ impl<'a, B> Stage<'a, B> {
         until
     }
 
+    /// Lets everybody go on who was stopped and is still.
+    pub fn resume_all(&mut self) {
+        for strike in self.strikes.iter_mut().filter(|strike| strike.until == Duration::MAX) {
+            if let Some(number) = self.crew.number_of(&strike.who) {
+                strike.until = self.crew.resume(number);
+            }
+        }
+    }
+
     /// After all faults: each lock can be acquired, and each permit at once with the others. What
     /// cannot.
     pub fn everything_is_free(&mut self) -> Vec<String> {
