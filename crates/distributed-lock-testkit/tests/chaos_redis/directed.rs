@@ -221,6 +221,8 @@ fn stops(stage: &mut Stage<'_>, of: &Try) {
     let who = stage.crew.who(of.worker).to_owned();
     stage.crew.record().log(&who, "", What::FaultEndsHold { row: 2 });
     stage.stop(of);
+    // Once more: what it was granted in between runs out, too.
+    stage.crew.record().log(&who, "", What::FaultEndsHold { row: 2 });
 }
 
 fn release_failed(what: &What) -> bool {

@@ -4,7 +4,7 @@
 //!
 //! `CHAOS_SECONDS` says for how long (10 if it says nothing), `CHAOS_SEED` with which seed.
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "it is a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "it is a test")]
 
 mod directed;
 
@@ -132,8 +132,11 @@ impl Chaos {
             Fault::Stopped => {
                 let who = self.crew.who(worker).to_owned();
                 // Its leases run out before it can say so.
-                self.crew.record().log(&who, "", What::FaultEndsHold { row: 2 });
+                let log = || self.crew.record().log(&who, "", What::FaultEndsHold { row: 2 });
+                log();
                 self.crew.stop(worker);
+                // Once more: what it was granted in between runs out, too.
+                log();
                 self.stopped.push((worker, now() + STOPPED_FOR));
             }
             Fault::Reset => {
@@ -267,6 +270,12 @@ fn locks_on_redis_keep_their_promises_in_chaos() {
     );
     for failure in &failures {
         println!("\n{failure}");
+    }
+    if !failures.is_empty() {
+        let history = std::env::temp_dir().join(format!("history-redis-{seed}"));
+        let lines: Vec<String> = events.iter().map(|event| format!("{event:?}\n")).collect();
+        std::fs::write(&history, lines.concat()).unwrap();
+        println!("the history is in {}", history.display());
     }
     assert!(failures.is_empty(), "{} violations, seed {seed}", failures.len());
     let enough = |in_a_minute: u64| in_a_minute * seconds / 60;
