@@ -7,14 +7,18 @@ mod clocks;
 mod conformance;
 mod connections;
 mod crashes;
+mod driver_faults;
 mod foreign_keys;
 mod health;
+mod leftovers;
 mod lost_replies;
+mod mistakes;
 mod processes;
 mod queue;
 mod redis_py;
 mod refusals;
 mod resources;
+mod seeded_bugs;
 mod worker;
 
 use std::time::Duration;

@@ -2,9 +2,13 @@
 
 use distributed_lock_core::prelude::*;
 use distributed_lock_testkit::servers::RedisServer;
+use tokio::task::JoinSet;
 
 use crate::worker::{Worker, say};
 use crate::{MS, SECOND, assert_every_key_expires, leased};
+
+const ACQUIRES: usize = 100_000;
+const TASKS: usize = 10;
 
 /// In a process of its own, whose memory and descriptors are nobody else's.
 #[test]
@@ -23,10 +27,18 @@ pub(crate) fn many_locks(url: &str) {
     runtime.block_on(async {
         let (here, there) = (leased(url, 30 * SECOND).await, leased(url, 30 * SECOND).await);
         let cycle = async |tenth: usize| {
-            for number in 0..10_000 / 2 {
-                let name = format!("cycle {}", number % 100);
-                here.acquire_lock(&name, None).await.unwrap().release().await.unwrap();
+            // Side by side, which takes less time than one after the other.
+            let mut tasks = JoinSet::new();
+            for task in 0..TASKS {
+                let here = here.clone();
+                tasks.spawn(async move {
+                    for number in 0..ACQUIRES / 10 / TASKS {
+                        let name = format!("cycle {task} {}", number % 10);
+                        here.acquire_lock(&name, None).await.unwrap().release().await.unwrap();
+                    }
+                });
             }
+            tasks.join_all().await;
             for number in 0..500 {
                 drop(
                     here.acquire_lock(&format!("dropped {tenth} {}", number % 10), None)
@@ -36,7 +48,7 @@ pub(crate) fn many_locks(url: &str) {
             }
             let held = there.acquire_lock("held", None).await.unwrap();
             for _ in 0..50 {
-                let mut waiters = tokio::task::JoinSet::new();
+                let mut waiters = JoinSet::new();
                 for _ in 0..10 {
                     let here = here.clone();
                     waiters
