@@ -6,7 +6,7 @@
 //! some know others, is not counted until the guard time has passed since it was first seen: then
 //! whatever it may have forgotten has run out.
 //!
-//! A group in which nobody knows anybody is a new one and starts at once, if *all* servers say so.
+//! A group in which nobody knows a member is a new one and starts at once, if *all* servers say so.
 //! After a loss of all data of all servers at the same time that is wrong: holders from before may
 //! believe in their leases until the next extension.
 
