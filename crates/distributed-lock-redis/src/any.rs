@@ -18,6 +18,7 @@ use crate::several::{QuorumGrant, Several};
 pub struct RedisDriver(pub(crate) Servers);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each provider has one")]
 pub(crate) enum Servers {
     One(OneServer),
     Several(Arc<Several>),
@@ -129,8 +130,8 @@ impl Driver for RedisDriver {
     async fn fencing_token(&self, grant: &AnyGrant) -> LockResult<FencingToken> {
         match (&self.0, &grant.0) {
             (Servers::Several(several), Held::OnSeveral(grant)) => several.draw(grant).await,
-            (_, Held::OnOne(grant)) => Ok(grant.token),
-            (Servers::One(_), Held::OnSeveral(_)) => Err(crate::driver::unexpected()),
+            (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
+            _ => Err(crate::driver::unexpected()),
         }
     }
 

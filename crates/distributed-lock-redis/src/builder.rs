@@ -184,7 +184,7 @@ impl RedisLockProviderBuilder {
                 (Some(client), true) => {
                     let client = self.connect(client, &options).await?;
                     health::report(&client, &options.key_prefix).await;
-                    Ok(RedisDriver(Servers::One(OneServer { client, options })))
+                    Ok(RedisDriver(Servers::One(OneServer::new(client, options))))
                 }
                 (Some(last), false) => {
                     clients.push(last);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
 
-use crate::failure::{ends_link, lock_error};
+use crate::failure::{ends_link, forbids, lock_error};
 use crate::link::Link;
 use crate::mailbox::Mailbox;
-use crate::script::Run;
+use crate::script::{Request, Run};
 
 /// The server, over one link at a time.
 ///
@@ -30,6 +30,8 @@ pub(crate) struct Client {
     /// A request that is given up after this, without any reply on its link since, ends the link.
     patience: Duration,
     connect_timeout: Duration,
+    /// Whether the last script was not forbidden: who may not run any cannot give back either.
+    runs_scripts: AtomicBool,
     seat: Mutex<Seat>,
     links: AtomicU64,
     /// Those who need a link at the same moment make one: here, and on the library thread.
@@ -75,6 +77,7 @@ impl Client {
             clock,
             patience: patience.request,
             connect_timeout: patience.connect,
+            runs_scripts: AtomicBool::new(false),
             seat: Mutex::new(Seat { place, link: None }),
             links: AtomicU64::new(0),
             turns: Default::default(),
@@ -86,17 +89,18 @@ impl Client {
         self.server.get_connection_info().redis_settings().protocol()
     }
 
-    /// Runs a script. `before` is called with the link before each request leaves: a link that turns
-    /// out to be closed is replaced, and the request made once more. All scripts bear that.
+    /// Makes a request that bears to be made twice. `before` is called with the link before it leaves:
+    /// a link that turns out to be closed is replaced, and the request made once more.
     pub(crate) async fn run(
         self: &Arc<Self>,
-        run: Run<'_>,
+        request: impl Into<Request<'_>>,
         mut before: impl FnMut(&Link),
     ) -> LockResult<Value> {
+        let request = request.into();
         let mut link = self.link().await?;
         for is_last in [false, true] {
             before(&link);
-            match self.ask(&link, run).await {
+            match self.ask(&link, request).await {
                 Err(error) if ends_link(&error) && !is_last => link = self.link().await?,
                 result => return result.map_err(lock_error),
             }
@@ -106,12 +110,19 @@ impl Client {
 
     /// Runs a script on this link and no other.
     pub(crate) async fn run_on(&self, link: &Link, run: Run<'_>) -> LockResult<Value> {
-        self.ask(link, run).await.map_err(lock_error)
+        self.ask(link, run.into()).await.map_err(lock_error)
     }
 
-    async fn ask(&self, link: &Link, run: Run<'_>) -> RedisResult<Value> {
+    async fn ask(&self, link: &Link, request: Request<'_>) -> RedisResult<Value> {
         let question = Question::on(link, self);
-        let result = link.run(run).await;
+        let result = match request {
+            Request::Script(run) => {
+                let result = link.run(run).await;
+                self.runs_scripts.store(!result.as_ref().is_err_and(forbids), Ordering::Relaxed);
+                result
+            }
+            Request::Commands(commands) => link.call_all(commands).await,
+        };
         question.answered();
         result
     }
@@ -141,6 +152,11 @@ impl Client {
             _ => self.connect(place, 0).await,
         };
         made.map_err(lock_error)
+    }
+
+    /// Whether the user may run scripts, as far as is known.
+    pub(crate) fn runs_scripts(&self) -> bool {
+        self.runs_scripts.load(Ordering::Relaxed)
     }
 
     /// Listens for messages on the link in use.

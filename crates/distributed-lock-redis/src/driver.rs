@@ -16,34 +16,70 @@ use redis::{ErrorKind, RedisError, Value};
 use crate::client::Client;
 use crate::extend;
 use crate::failure::{lock_error, may_be_partial};
+use crate::free::{self, Contended, Outcome};
 use crate::grant::RedisGrant;
 use crate::holder;
 use crate::key::RedisKey;
 use crate::link::Link;
 use crate::options::RedisOptions;
 use crate::place::RedisPlace;
-use crate::script::{ACQUIRE, RELEASE, Run, WITHDRAW};
+use crate::script::{ACQUIRE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRAW};
 
 /// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
 const TOMBSTONE: Duration = Duration::from_secs(60);
+
+/// How much later than a hold's end is looked for it: the request was on its way when its rest was
+/// read, and the server's milliseconds are whole.
+const LATENESS: Duration = Duration::from_millis(2);
+
+/// A few times what a request takes.
+const FRESH: Duration = Duration::from_millis(1);
 
 /// Locks on one Redis server.
 #[derive(Debug)]
 pub(crate) struct OneServer {
     pub(crate) client: Arc<Client>,
     pub(crate) options: RedisOptions,
+    contended: Contended,
 }
 
 type RedisAttempt = Attempt<RedisKey, RedisPlace>;
 
-/// What the acquire script said.
-enum Answer {
-    Granted(FencingToken),
-    /// With the place in the queue, if it was asked for.
-    Refused(u64),
+/// What a release script said.
+enum Released {
+    Yes,
+    WasGone,
+    /// Nothing was done: the full script must hand it over.
+    SomebodyWaits,
 }
 
 impl OneServer {
+    pub(crate) fn new(client: Arc<Client>, options: RedisOptions) -> Self {
+        Self { client, options, contended: Contended::default() }
+    }
+
+    /// Takes a mutex that is free and that nobody waits for.
+    async fn take_free(
+        &self,
+        attempt: &mut RedisAttempt,
+    ) -> LockResult<Option<Granted<RedisGrant>>> {
+        let token = attempt.token()?;
+        let owner = self.owner(attempt.mode, token);
+        let commands = free::commands(&attempt.key, &owner, token, &self.options.expiry_ms);
+        let (reply, sent) = self.request(&mut attempt.place, &commands).await;
+        match Outcome::of(reply?)? {
+            Outcome::Taken => {
+                attempt.place.is_answered();
+                Ok(Some(self.granted(attempt, token, sent)))
+            }
+            Outcome::Held => {
+                attempt.place.is_answered();
+                Ok(None)
+            }
+            Outcome::InDoubt => Ok(None),
+        }
+    }
+
     /// One run of the acquire script, which does what the attempt's place says.
     async fn ask(&self, attempt: &mut RedisAttempt) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
@@ -61,29 +97,79 @@ impl OneServer {
             &self.client.channel,
         ];
         let run = Run { text: &ACQUIRE, keys: &keys, arguments: &arguments };
-        // The lease counts from before its first request.
+        let (reply, sent) = self.request(place, run).await;
+        if !reply.as_ref().is_err_and(may_be_partial) {
+            place.is_answered();
+        }
+        match reply? {
+            Value::Int(1) => Ok(Some(self.granted(attempt, token, sent))),
+            Value::BulkString(answer) => {
+                let (number, runs_out_in) = place_of(&answer).ok_or_else(unexpected)?;
+                place.stands_at(number, runs_out_in.map(|left| sent.after(left)));
+                Ok(None)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Makes a request of an attempt; with when it was first sent, from which a lease counts.
+    async fn request(
+        &self,
+        place: &mut RedisPlace,
+        request: impl Into<Request<'_>>,
+    ) -> (LockResult<Value>, Moment) {
         let mut sent = None;
         let leaves = |link: &Link| {
             sent.get_or_insert_with(|| self.client.clock.now());
             place.asks_on(link);
         };
-        let reply = self.client.run(run, leaves).await;
-        if !reply.as_ref().is_err_and(may_be_partial) {
-            place.is_answered();
-        }
-        match answer(&reply?)? {
-            Answer::Granted(fencing) => {
-                let sent = sent.unwrap_or(Moment::from_nanos(0));
-                let lease = self.lease_from(sent);
-                let held = (key.clone(), *mode, token);
-                let grant = RedisGrant::new(held, fencing, lease.deadline());
-                Ok(Some(Granted::leased(grant, lease).with_token(fencing)))
+        let reply = self.client.run(request, leaves).await;
+        (reply, sent.unwrap_or(Moment::from_nanos(0)))
+    }
+
+    fn granted(
+        &self,
+        attempt: &RedisAttempt,
+        token: AttemptToken,
+        sent: Moment,
+    ) -> Granted<RedisGrant> {
+        let lease = self.lease_from(sent);
+        let grant = RedisGrant::new(attempt.key.clone(), attempt.mode, token, lease.deadline());
+        Granted::leased(grant, lease)
+    }
+
+    async fn release_by(&self, grant: &RedisGrant, run: Run<'_>) -> LockResult<Released> {
+        let sent_before = AtomicBool::new(false);
+        let leaves = |_: &Link| {
+            sent_before.fetch_or(grant.release_leaves(), Ordering::Relaxed);
+        };
+        let reply = self.client.run(run, leaves).await?;
+        let is_own_doing =
+            sent_before.load(Ordering::Relaxed) && self.client.clock.now() < grant.deadline();
+        Ok(match reply {
+            Value::Int(1) => Released::Yes,
+            Value::Int(2) => {
+                grant.release_did_nothing();
+                Released::SomebodyWaits
             }
-            Answer::Refused(number) => {
-                place.stands_at(number);
-                Ok(None)
-            }
+            // An earlier request has released it, and its reply was lost.
+            _ if is_own_doing => Released::Yes,
+            _ => Released::WasGone,
+        })
+    }
+
+    /// Completes when the server has ended the hold that a waiter waits for.
+    async fn passed(&self, at: Option<Moment>) {
+        match at {
+            Some(at) => tokio::time::sleep(at.since(self.client.clock.now()) + LATENESS).await,
+            None => std::future::pending().await,
         }
+    }
+
+    /// Held for so short that most likely nobody has come to wait.
+    fn is_fresh(&self, grant: &RedisGrant) -> bool {
+        let left = grant.deadline().since(self.client.clock.now());
+        left + FRESH > self.options.validity
     }
 
     /// A lease that was asked for then; none if too little of it is left.
@@ -119,8 +205,20 @@ impl Driver for OneServer {
         if attempt.place.letterbox().is_some() {
             // The server takes a waiter on whose channel nobody listens for dead.
             self.client.subscribe().await?;
+            return self.ask(attempt).await;
         }
-        self.ask(attempt).await
+        if attempt.mode == Mode::Exclusive
+            && self.client.runs_scripts()
+            && !self.contended.is(&attempt.key)
+        {
+            let granted = self.take_free(attempt).await?;
+            if granted.is_some() {
+                return Ok(granted);
+            }
+        }
+        let granted = self.ask(attempt).await?;
+        self.contended.set(&attempt.key, granted.is_none());
+        Ok(granted)
     }
 
     /// The first wait takes a place in the queue; a message then says that it is worth asking.
@@ -133,9 +231,12 @@ impl Driver for OneServer {
                 return Ok(WakeUp::Granted(granted));
             }
         }
-        match attempt.place.letterbox() {
-            Some(letterbox) => letterbox.news().await,
-            None => std::future::pending().await,
+        let runs_out = attempt.place.take_runs_out();
+        let Some(letterbox) = attempt.place.letterbox() else { return Err(unexpected()) };
+        tokio::select! {
+            biased;
+            () = letterbox.news() => {}
+            () = self.passed(runs_out) => {}
         }
         Ok(WakeUp::TryAgain)
     }
@@ -163,27 +264,42 @@ impl Driver for OneServer {
     }
 
     async fn release(&self, grant: &RedisGrant) -> LockResult<()> {
-        let keys = grant.key.all();
         let owner = self.owner(grant.mode, grant.attempt);
-        let arguments = [code(grant.mode).0, owner.as_str()];
+        if grant.mode == Mode::Exclusive && !self.contended.is(&grant.key) && self.is_fresh(grant) {
+            let keys = [grant.key.mutex().to_owned(), grant.key.waiters(), grant.key.written()];
+            let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&owner] };
+            match self.release_by(grant, run).await? {
+                Released::SomebodyWaits => self.contended.set(&grant.key, true),
+                Released::Yes => return Ok(()),
+                Released::WasGone => return Err(LockError::LockLost(GONE.into())),
+            }
+        }
+        let (keys, arguments) = (grant.key.all(), [code(grant.mode).0, owner.as_str()]);
         let run = Run { text: &RELEASE, keys: &keys, arguments: &arguments };
-        let sent_before = AtomicBool::new(false);
-        let leaves = |_: &Link| {
-            sent_before.fetch_or(grant.release_leaves(), Ordering::Relaxed);
-        };
-        let released = self.client.run(run, leaves).await?;
-        let is_own_doing =
-            sent_before.load(Ordering::Relaxed) && self.client.clock.now() < grant.deadline();
-        match released {
-            Value::Int(1) => Ok(()),
-            // The first request has released it, and its reply was lost.
-            _ if is_own_doing => Ok(()),
+        match self.release_by(grant, run).await? {
+            Released::Yes => Ok(()),
             _ => Err(LockError::LockLost(GONE.into())),
         }
     }
 
     async fn fencing_token(&self, grant: &RedisGrant) -> LockResult<FencingToken> {
-        Ok(grant.token)
+        let (key, (code, _)) = (&grant.key, code(grant.mode));
+        let mut keys = vec![key.counter()];
+        match grant.mode {
+            Mode::Exclusive => keys.push(key.mutex().to_owned()),
+            Mode::Shared => keys.extend([key.holders(), key.mutex().to_owned()]),
+            Mode::Permit { .. } => keys.push(key.holders()),
+        }
+        let owner = self.owner(grant.mode, grant.attempt);
+        let run = Run { text: &DRAW, keys: &keys, arguments: &[code, &owner] };
+        let Value::BulkString(drawn) = self.client.run(run, |_| ()).await? else {
+            return Err(unexpected());
+        };
+        match digits(&drawn) {
+            Some(0) => Err(LockError::LockLost(GONE.into())),
+            Some(drawn) => Ok(FencingToken(drawn)),
+            None => Err(unexpected()),
+        }
     }
 
     fn guarantees(&self) -> Guarantees {
@@ -220,19 +336,15 @@ pub(crate) fn code(mode: Mode) -> (&'static str, u32) {
     }
 }
 
-fn answer(reply: &Value) -> LockResult<Answer> {
-    let Value::Array(parts) = reply else { return Err(unexpected()) };
-    let [Value::Int(granted), number] = parts.as_slice() else { return Err(unexpected()) };
-    let number = match number {
-        Value::BulkString(digits) => std::str::from_utf8(digits).ok().and_then(|d| d.parse().ok()),
-        _ => None,
-    };
-    match (granted, number) {
-        (1, Some(token)) => Ok(Answer::Granted(FencingToken(token))),
-        // A try has no place.
-        (0, place) => Ok(Answer::Refused(place.unwrap_or(0))),
-        _ => Err(unexpected()),
-    }
+/// A place in the queue, 0 for a try, and in how long the hold that ends next runs out.
+fn place_of(answer: &[u8]) -> Option<(u64, Option<Duration>)> {
+    let (place, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let place = if place.is_empty() { 0 } else { place.parse().ok()? };
+    Some((place, left.parse().ok().map(Duration::from_millis)))
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The server does not run our scripts as they are.

@@ -3,6 +3,8 @@
 use distributed_lock_core::Mode;
 use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use redis::Value;
 
 use crate::driver::{GONE, OneServer, code};
@@ -13,12 +15,20 @@ use crate::script::{EXTEND, Run};
 /// 0.2 ms.
 const AT_ONCE: usize = 200;
 
+/// How many scripts are under way, so that the server need not wait for us between two.
+const UNDER_WAY: usize = 4;
+
 /// One outcome for each grant, in order; none for those that were not asked about because the server
 /// had stopped answering.
 pub(crate) async fn all(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {
     let mut outcomes = Vec::with_capacity(grants.len());
+    let mut rest = grants.chunks(AT_ONCE);
+    let mut asked = FuturesOrdered::new();
+    asked.extend(rest.by_ref().take(UNDER_WAY).map(|some| at_once(driver, some)));
     for some in grants.chunks(AT_ONCE) {
-        match at_once(driver, some).await {
+        let Some(answer) = asked.next().await else { break };
+        asked.extend(rest.next().map(|some| at_once(driver, some)));
+        match answer {
             Ok(extended) => outcomes.extend(extended),
             Err(LockError::Backend(refused)) if some.len() == grants.len() => {
                 return Err(LockError::Backend(refused));
@@ -43,7 +53,13 @@ async fn at_once(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<E
     let mut owners = Vec::with_capacity(grants.len());
     for grant in grants {
         match grant.mode {
-            Mode::Exclusive => keys.extend([grant.key.mutex().to_owned(), grant.key.counter()]),
+            Mode::Exclusive => {
+                keys.extend([
+                    grant.key.mutex().to_owned(),
+                    grant.key.written(),
+                    grant.key.counter(),
+                ]);
+            }
             Mode::Shared => keys.extend([grant.key.holders(), grant.key.mutex().to_owned()]),
             Mode::Permit { .. } => keys.push(grant.key.holders()),
         }

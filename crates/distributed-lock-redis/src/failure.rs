@@ -26,6 +26,11 @@ pub(crate) fn wants_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
 }
 
+/// The user may not do this.
+pub(crate) fn forbids(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoPerm)
+}
+
 /// A refusal that a script may meet half way: of a command that the user may not use, for which some
 /// versions have no code of its own.
 pub(crate) fn may_be_partial(error: &LockError) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use distributed_lock_core::clock::Moment;
-use distributed_lock_core::{AttemptToken, FencingToken, Mode};
+use distributed_lock_core::{AttemptToken, Mode};
 
 use crate::key::RedisKey;
 
@@ -13,7 +13,6 @@ pub(crate) struct RedisGrant {
     pub(crate) key: RedisKey,
     pub(crate) mode: Mode,
     pub(crate) attempt: AttemptToken,
-    pub(crate) token: FencingToken,
     /// Until when the lease lasts, by the provider's clock.
     deadline: AtomicU64,
     /// A release was sent, and may have taken effect.
@@ -21,13 +20,9 @@ pub(crate) struct RedisGrant {
 }
 
 impl RedisGrant {
-    pub(crate) fn new(
-        (key, mode, attempt): (RedisKey, Mode, AttemptToken),
-        token: FencingToken,
-        deadline: Moment,
-    ) -> Self {
+    pub(crate) fn new(key: RedisKey, mode: Mode, attempt: AttemptToken, deadline: Moment) -> Self {
         let deadline = AtomicU64::new(deadline.as_nanos());
-        Self { key, mode, attempt, token, deadline, is_released: AtomicBool::new(false) }
+        Self { key, mode, attempt, deadline, is_released: AtomicBool::new(false) }
     }
 
     pub(crate) fn deadline(&self) -> Moment {
@@ -36,6 +31,11 @@ impl RedisGrant {
 
     pub(crate) fn extend_to(&self, deadline: Moment) {
         self.deadline.fetch_max(deadline.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The server says that it is still held: no release has taken effect.
+    pub(crate) fn release_did_nothing(&self) {
+        self.is_released.store(false, Ordering::Relaxed);
     }
 
     /// A release leaves now; says whether one has left before.

@@ -63,32 +63,39 @@ impl RedisKey {
         self.beside(if self.0.is_semaphore { "permit-counter" } else { "counter" })
     }
 
+    /// Those who wait, and attempts that were withdrawn.
+    pub(crate) fn waiters(&self) -> String {
+        self.beside(if self.0.is_semaphore { "permit-waiters" } else { "waiters" })
+    }
+
+    /// How long the lease of the mutex key's owner is.
+    pub(crate) fn written(&self) -> String {
+        self.beside("written")
+    }
+
     /// The keys that the scripts over one resource take, in their order.
     pub(crate) fn all(&self) -> Vec<String> {
-        let (queue, waiters) = match self.0.is_semaphore {
-            true => ("permit-queue", "permit-waiters"),
-            false => ("queue", "waiters"),
-        };
-        let mut keys =
-            vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter()];
+        let queue = if self.0.is_semaphore { "permit-queue" } else { "queue" };
+        let mut keys = vec![self.holders(), self.beside(queue), self.waiters()];
         if !self.0.is_semaphore {
-            keys.push(self.mutex().to_owned());
+            keys.extend([self.mutex().to_owned(), self.written()]);
         }
         keys
     }
 
-    /// The keys that the scripts over one resource take on each of several servers. A permit has a
-    /// mutex of its own, with this number.
+    /// The keys that the scripts over one resource take on each of several servers, the counter last.
+    /// A permit has a mutex of its own, with this number.
     pub(crate) fn on_each(&self, slot: Option<u32>) -> Vec<String> {
         let (queue, waiters) = match self.0.is_semaphore {
             true => ("quorum-permit-queue", "quorum-permit-waiters"),
             false => ("quorum-queue", "quorum-waiters"),
         };
-        let mutex = match slot {
-            Some(slot) => self.slot(slot),
-            None => self.mutex().to_owned(),
+        let (mutex, written) = match slot {
+            Some(slot) => (self.slot(slot), self.beside(&format!("permit-{slot}-written"))),
+            None => (self.mutex().to_owned(), self.written()),
         };
-        vec![self.holders(), self.beside(queue), self.beside(waiters), self.counter(), mutex]
+        let before = [self.holders(), self.beside(queue), self.beside(waiters)];
+        before.into_iter().chain([mutex, written, self.counter()]).collect()
     }
 
     /// The mutex of a permit on each of several servers.

@@ -1,4 +1,4 @@
-//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one script for each
+//! Locks on a Redis server for [`distributed-lock`](https://docs.rs/distributed-lock): one request for each
 //! step, one connection for each provider, waiters served in order and told by push.
 //!
 //! ```no_run
@@ -27,7 +27,7 @@
 //!   at most 1 s), at worst 3 s later.
 //! - A message that is lost, or a holder that is another program and tells nobody, costs at most one
 //!   fallback period.
-//! - Fencing tokens increase through restarts, also when the server has lost its data, unless its clock
+//! - Fencing tokens are drawn on first use, by one request. They increase through restarts, also when the server has lost its data, unless its clock
 //!   went back by more than an hour while the name was not in use.
 //! - A key that others delete or overwrite, and a server that lost its data, is told at the next
 //!   extension. **Until then two may hold**: on a server that evicts keys, keeps nothing on disk or fails
@@ -95,9 +95,10 @@
 //! | `readers`, `permits` | a sorted set of holders, `<token> <lease in ms>[ <label>]`, by the end of their leases | with the last of them |
 //! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
 //! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
+//! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
 //! | `quorum-queue`, `quorum-waiters`, and the same with `quorum-permit` | as the former two, on each of several servers | the same |
 //! | `permit-<number>` | a permit on several servers: a mutex | with its lease |
-//! | `counter`, `permit-counter` | the last fencing token, the lease and owner it was drawn for | 1 hour after its last use |
+//! | `counter`, `permit-counter` | the last fencing token; on several servers also whom it was drawn for | 1 hour after its last use |
 //!
 //! Each of several servers keeps the run ids of its group in `distributed-lock/1:{members}`, a hash, for
 //! a year after the last change.
@@ -117,6 +118,7 @@ mod client;
 mod driver;
 mod extend;
 mod failure;
+mod free;
 mod grant;
 mod health;
 mod holder;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, PushKind, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult,
+    Value,
 };
 use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, unconstrained};
@@ -121,6 +122,13 @@ impl Link {
         // Requests leave when they are first polled, in that order, whatever their task did before.
         let reply = unconstrained(connection.send_packed_command(command)).await;
         self.settle(reply.and_then(Value::extract_error))
+    }
+
+    /// Several requests in one write; an error of one of them is its reply.
+    pub(crate) async fn call_all(&self, commands: &Pipeline) -> RedisResult<Value> {
+        let mut connection = self.connection.clone();
+        let replies = connection.send_packed_commands(commands, 0, commands.len());
+        self.settle(unconstrained(replies).await.map(Value::Array))
     }
 
     fn settle<T>(&self, result: RedisResult<T>) -> RedisResult<T> {

@@ -1,5 +1,7 @@
 //! What an attempt has at the server before it is granted.
 
+use distributed_lock_core::clock::Moment;
+
 use crate::link::Link;
 use crate::mailbox::Letterbox;
 use crate::several::QuorumPlace;
@@ -29,6 +31,8 @@ struct Waiting {
     letterbox: Letterbox,
     /// The number that the server gave; zero before it has.
     place: u64,
+    /// When the hold that it waits for runs out, if it is the first.
+    runs_out: Option<Moment>,
 }
 
 impl RedisPlace {
@@ -51,7 +55,7 @@ impl RedisPlace {
 
     /// From now on requests take a place in the queue.
     pub(crate) fn waits_with(&mut self, letterbox: Letterbox) {
-        self.waiting = Some(Waiting { letterbox, place: 0 });
+        self.waiting = Some(Waiting { letterbox, place: 0, runs_out: None });
     }
 
     pub(crate) fn letterbox(&self) -> Option<&Letterbox> {
@@ -64,10 +68,15 @@ impl RedisPlace {
     }
 
     /// The server has put it at this place.
-    pub(crate) fn stands_at(&mut self, place: u64) {
+    pub(crate) fn stands_at(&mut self, place: u64, runs_out: Option<Moment>) {
         if let Some(waiting) = &mut self.waiting {
-            waiting.place = place;
+            (waiting.place, waiting.runs_out) = (place, runs_out);
         }
+    }
+
+    /// When it should look again although nobody tells it to; said once.
+    pub(crate) fn take_runs_out(&mut self) -> Option<Moment> {
+        self.waiting.as_mut().and_then(|waiting| waiting.runs_out.take())
     }
 
     /// Whether there is something at the server, or may be.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, Script};
+use redis::{Cmd, Pipeline, Script};
 
 /// A script; the server knows it by its hash once it has seen it.
 pub(crate) struct Text {
@@ -18,15 +18,39 @@ macro_rules! script {
 }
 
 pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "acquire.lua");
+pub(crate) static RELEASE_ALONE: Text = script!("release_alone.lua");
 pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
 pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
+pub(crate) static DRAW: Text = script!("draw.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
-pub(crate) static QUORUM_ACQUIRE: Text = script!("resource.lua", "quorum_acquire.lua");
-pub(crate) static QUORUM_UNDO: Text = script!("resource.lua", "quorum_undo.lua");
+pub(crate) static QUORUM_ACQUIRE: Text =
+    script!("quorum_acquire_free.lua", "resource.lua", "quorum_acquire.lua");
+pub(crate) static QUORUM_UNDO: Text =
+    script!("quorum_undo_alone.lua", "resource.lua", "quorum_undo.lua");
 pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "quorum_token.lua");
 pub(crate) static INTRODUCE: Text = script!("introduce.lua");
+
+/// What is sent in one write.
+#[derive(Clone, Copy)]
+pub(crate) enum Request<'a> {
+    Script(Run<'a>),
+    /// Replied to by an array of the commands' replies, errors among them.
+    Commands(&'a Pipeline),
+}
+
+impl<'a> From<Run<'a>> for Request<'a> {
+    fn from(run: Run<'a>) -> Self {
+        Self::Script(run)
+    }
+}
+
+impl<'a> From<&'a Pipeline> for Request<'a> {
+    fn from(commands: &'a Pipeline) -> Self {
+        Self::Commands(commands)
+    }
+}
 
 /// One run of a script. It may be repeated: every script can be.
 #[derive(Clone, Copy)]
@@ -47,8 +71,8 @@ impl Run<'_> {
     }
 
     fn command(&self, name: &str, text: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(text).arg(self.keys.len()).arg(self.keys).arg(self.arguments);
+        let mut command = Cmd::with_capacity(16, 512);
+        command.arg(name).arg(text).arg(self.keys.len()).arg(self.keys).arg(self.arguments);
         command
     }
 }

@@ -7,10 +7,16 @@ use redis::{AsyncConnectionConfig, Client};
 const RELEASE: &str =
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
+/// The library's own script for a lock that nobody waits for.
+const RELEASE_ALONE: &str = include_str!("../../src/scripts/release_alone.lua");
+
+const OWNER: &str = "0123456789abcdef0123456789abcdef";
+
 #[derive(Clone)]
 pub(crate) struct Bare {
     connection: MultiplexedConnection,
     release: String,
+    release_alone: String,
 }
 
 impl Bare {
@@ -19,20 +25,46 @@ impl Bare {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut connection =
             client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
-        let load = redis::cmd("SCRIPT").arg("LOAD").arg(RELEASE).to_owned();
-        let release = load.query_async(&mut connection).await.unwrap();
-        Self { connection, release }
+        let mut hashes = Vec::new();
+        for script in [RELEASE, RELEASE_ALONE] {
+            let load = redis::cmd("SCRIPT").arg("LOAD").arg(script).to_owned();
+            hashes.push(load.query_async(&mut connection).await.unwrap());
+        }
+        let [release, release_alone] = hashes.try_into().unwrap();
+        Self { connection, release, release_alone }
     }
 
     /// `SET NX PX`, and compare-and-delete by `EVALSHA`.
     pub(crate) async fn lock_and_unlock(&mut self, key: &str) {
         let mut set = redis::cmd("SET");
-        set.arg(key).arg("0123456789abcdef0123456789abcdef").arg("NX").arg("PX").arg(30_000);
+        set.arg(key).arg(OWNER).arg("NX").arg("PX").arg(30_000);
         let _: () = set.query_async(&mut self.connection).await.unwrap();
         let mut release = redis::cmd("EVALSHA");
-        release.arg(&self.release).arg(1).arg(key).arg("0123456789abcdef0123456789abcdef");
+        release.arg(&self.release).arg(1).arg(key).arg(OWNER);
         let released: u32 = release.query_async(&mut self.connection).await.unwrap();
         assert_eq!(released, 1);
+    }
+
+    /// The requests that the library makes for a free mutex, with keys as long.
+    pub(crate) async fn same_requests(&mut self, name: &str) {
+        let mutex = format!("distributed-lock:{name}");
+        let beside = |kind| format!("distributed-lock/1:{{{mutex}}}:{kind}:{OWNER}");
+        let (waiters, written) = (beside("waiters"), beside("written"));
+        let mut take = redis::pipe();
+        take.cmd("SET").arg(&mutex).arg(OWNER).arg("NX").arg("PX").arg(30_000);
+        take.cmd("SET").arg(&written).arg(OWNER).arg("NX").arg("PX").arg(30_000);
+        take.cmd("EXISTS").arg(&waiters);
+        let taken: ((), (), u32) = take.query_async(&mut self.connection).await.unwrap();
+        assert_eq!(taken.2, 0);
+        let mut release = redis::cmd("EVALSHA");
+        release.arg(&self.release_alone).arg(3).arg(&mutex).arg(waiters).arg(written).arg(OWNER);
+        let released: u32 = release.query_async(&mut self.connection).await.unwrap();
+        assert_eq!(released, 1);
+    }
+
+    /// How many wait in this queue.
+    pub(crate) async fn waiting(&mut self, queue: &str) -> u32 {
+        redis::cmd("ZCARD").arg(queue).query_async(&mut self.connection).await.unwrap()
     }
 
     pub(crate) async fn ping(&mut self) {

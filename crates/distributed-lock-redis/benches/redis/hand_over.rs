@@ -26,6 +26,7 @@ pub(crate) fn run(server: &RedisServer) {
     runtime.block_on(async {
         let mut bare = Bare::connect(&server.url()).await;
         let provider = RedisLockProvider::builder().add_server(server.url()).build().await.unwrap();
+        let queue = queue(server, &mut waiter, &provider).await;
         let (mut pings, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..BLOCKS {
             pings.push(ping(&mut bare).await);
@@ -33,9 +34,7 @@ pub(crate) fn run(server: &RedisServer) {
             for _ in 0..ROUNDS {
                 let held = provider.acquire_lock(NAME, None).await.unwrap();
                 writeln!(waiter.to).unwrap();
-                while server.cli(&["ZCARD", &queue(server)]) != "1" {}
-                // Whatever asking cost is over.
-                bare.ping().await;
+                while bare.waiting(&queue).await != 1 {}
                 let released = now();
                 held.release().await.unwrap();
                 times.push(waiter.acquired().saturating_sub(released));
@@ -55,8 +54,20 @@ async fn ping(bare: &mut Bare) -> Duration {
     start.elapsed() / 100
 }
 
-fn queue(server: &RedisServer) -> String {
-    server.cli(&["KEYS", "distributed-lock/1:{distributed-lock:hand-over}:queue:*"])
+/// The key of those who wait, seen once.
+async fn queue(server: &RedisServer, waiter: &mut Waiter, provider: &RedisLockProvider) -> String {
+    let held = provider.acquire_lock(NAME, None).await.unwrap();
+    writeln!(waiter.to).unwrap();
+    let queue = loop {
+        let queue =
+            server.cli(&["KEYS", "distributed-lock/1:{distributed-lock:hand-over}:queue:*"]);
+        if !queue.is_empty() {
+            break queue;
+        }
+    };
+    held.release().await.unwrap();
+    waiter.acquired();
+    queue
 }
 
 fn now() -> Duration {

@@ -29,7 +29,7 @@ async fn measure(url: &str) {
     let lock = provider.create_lock("bench");
     let readers = provider.create_reader_writer_lock("bench readers");
     let permits = provider.create_semaphore("bench permits", 10);
-    let mut times: [Vec<Duration>; 6] = Default::default();
+    let mut times: [Vec<Duration>; 7] = Default::default();
     for _ in 0..BLOCKS {
         times[0].push(timed(async || bare.lock_and_unlock("bench").await).await);
         times[1]
@@ -63,12 +63,24 @@ async fn measure(url: &str) {
             })
             .await,
         );
+        times[6].push(
+            at_once(|name| {
+                let mut bare = bare.clone();
+                async move {
+                    for _ in 0..ROUNDS / 10 {
+                        bare.same_requests(&name).await;
+                    }
+                }
+            })
+            .await,
+        );
     }
-    let [bare, mutex, reader, permit, bare_tasks, tasks] = &times;
+    let [bare, mutex, reader, permit, bare_tasks, tasks, same_requests] = &times;
     report("uncontended acquire + release, mutex", "≤ 1.25", bare, mutex);
     report("uncontended acquire + release, reader", "≤ 1.5", bare, reader);
     report("uncontended acquire + release, permit", "≤ 1.5", bare, permit);
-    report("64 tasks on distinct names, one connection", "≤ 1.25", bare_tasks, tasks);
+    report("64 tasks on distinct names, beside the same requests", "≤ 1.25", same_requests, tasks);
+    report("64 tasks on distinct names, beside SET NX", "none", bare_tasks, tasks);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

@@ -2,7 +2,8 @@
 -- handed over. All of these may be repeated.
 --
 -- ARGV: mode, owner, max, lease, place ('' only tries; '0' takes a new place; otherwise the place
--- that the caller had), period, channel. Returns {1, fencing token} or {0, place}.
+-- that the caller had), period, channel. Returns 1, or '<place> <when to look again at the latest>':
+-- for the first of those who wait, in how many ms the hold that ends next runs out; else -1.
 local max, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 local place, period, channel = ARGV[5], ARGV[6], ARGV[7]
 
@@ -10,7 +11,7 @@ local place, period, channel = ARGV[5], ARGV[6], ARGV[7]
 local function cut_back()
   local held = mutex and redis.call('GET', mutex)
   if held and not is_marker(held) then
-    local lease, of = string.match(redis.call('GET', counter) or '', '^%d+ (%d+) (%x+)$')
+    local lease, of = string.match(redis.call('GET', written) or '', '^(%d+) (%x+)$')
     if of == string.sub(held, 1, 32) and redis.call('PTTL', mutex) > tonumber(lease) then
       redis.call('PEXPIRE', mutex, lease)
     end
@@ -44,31 +45,43 @@ local function enqueue()
   redis.call('PEXPIRE', queue, QUEUE_MS)
 end
 
--- The caller has given up, and this request was on its way for too long.
-local entry = redis.call('HGET', waiters, token)
-if entry and not string.find(entry, ' ') and tonumber(entry) > now then return { 0, '0' } end
-
 if is_own() then
-  -- Taking what was handed over works when memory has run out: PEXPIRE and ZREM come first.
-  if mode == 'x' then
-    redis.call('PEXPIRE', mutex, int(lease))
+  if mode == 'x' and place == '' then
+    -- Taken without a script, and somebody waits: whose turn it is, is seen below.
+    redis.call('DEL', mutex)
   else
-    redis.call('PEXPIRE', holders, int(lease))
-    redis.call('ZADD', holders, int(now + lease), owner)
-    settle()
+    -- Taking what was handed over works when memory has run out: PEXPIRE and ZREM come first.
+    if mode == 'x' then
+      redis.call('PEXPIRE', mutex, int(lease))
+    else
+      redis.call('PEXPIRE', holders, int(lease))
+      redis.call('ZADD', holders, int(now + lease), owner)
+      settle()
+    end
+    leave_queue(token)
+    return 1
   end
-  leave_queue(token)
-  return { 1, int(draw(lease)) }
 end
+
+-- Nobody tells of a hold that runs out; so the first in the queue looks then.
+local function runs_out_in()
+  if redis.call('ZRANGE', queue, 0, 0)[1] ~= token then return '-1' end
+  if mutex then return int(redis.call('PTTL', mutex)) end
+  local ends = redis.call('ZRANGE', holders, 0, 0, 'WITHSCORES')[2]
+  return ends and int(ends - now) or '-1'
+end
+
+-- The caller has given up, and this request was on its way for too long.
+if is_withdrawn(token) then return '0 -1' end
 
 local waits = place ~= ''
 if waits then enqueue() end
-local drawn, others_wait = hand_over()
-if not drawn and not waits and not others_wait and is_free(mode, max) then
-  drawn = draw(lease)
-  grant(mode, owner, lease)
+local granted, others_wait = hand_over()
+if not granted and not waits and not others_wait and is_free(mode, max) then
+  grant(mode, owner, lease, lease)
+  granted = true
 end
-if not drawn then cut_back() end
+if not granted then cut_back() end
 tell()
-if drawn then return { 1, int(drawn) } end
-return { 0, place }
+if granted then return 1 end
+return place .. ' ' .. runs_out_in()

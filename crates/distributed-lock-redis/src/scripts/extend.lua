@@ -24,10 +24,11 @@ for arg = 2, #ARGV, 2 do
   local mode, owner = ARGV[arg], ARGV[arg + 1]
   local extended = 0
   if mode == 'x' then
-    local mutex, counter = KEYS[key], KEYS[key + 1]
-    key = key + 2
+    local mutex, written, counter = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+    key = key + 3
     if redis.call('GET', mutex) == owner then
       redis.call('PEXPIRE', mutex, lease)
+      redis.call('PEXPIRE', written, lease)
       redis.call('PEXPIRE', counter, COUNTER_MS)
       extended = 1
     end

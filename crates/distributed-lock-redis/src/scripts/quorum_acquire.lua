@@ -38,11 +38,10 @@ local function enqueue()
   keep_waiters(QUEUE_MS)
 end
 
-local given_up = redis.call('HGET', waiters, token)
-if given_up and not string.find(given_up, ' ') and tonumber(given_up) > now then return { 2 } end
+if is_withdrawn(token) then return { 2 } end
 if is_own() then return { 1 } end
 if is_free(mode, max) and not (mode == 's' and writer_waits()) then
-  grant(mode, owner, lease)
+  grant(mode, owner, lease, lease)
   return { 1 }
 end
 if waiter ~= '' then enqueue() end

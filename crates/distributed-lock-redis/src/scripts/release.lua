@@ -2,7 +2,11 @@
 --
 -- ARGV: mode, owner. Returns 1, or 0 if the owner has no hold. The first write is one that is not
 -- refused when memory has run out.
-if not give_back() then return 0 end
+if is_given_back then
+  settle()
+elseif not give_back() then
+  return 0
+end
 hand_over()
 tell()
 return 1

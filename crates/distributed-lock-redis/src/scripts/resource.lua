@@ -1,19 +1,23 @@
 -- The state of one resource, and the steps that more than one script makes.
 --
--- A lock is free if its mutex key is absent. While a writer holds, that key is '<token>[ <label>]';
--- while readers hold, it is the marker 'r:<token>' with the expiry of the last of them, and each
--- reader is a member of `holders`. A semaphore has no mutex key: its permits are members of
--- `holders`. A member is '<token> <lease>[ <label>]', its score the end of its lease.
+-- A lock is free if its mutex key is absent. While a writer holds, that key is '<token>[ <label>]',
+-- and `written` says how long its lease is, '<lease> <token>'; while readers hold, it is the marker
+-- 'r:<token>' with the expiry of the last of them, and each reader is a member of `holders`. A
+-- semaphore has no mutex key: its permits are members of `holders`. A member is
+-- '<token> <lease>[ <label>]', its score the end of its lease.
 --
 -- Those who wait are members of `queue`, in the order of their places; `waiters` says of each
 -- '<tick> <period> <lease> <mode> <max> <channel> <owner>'. Of an attempt that was withdrawn while a
 -- request of it was on its way, `waiters` keeps a tombstone: until when. So if `waiters` is absent,
 -- nobody waits and no request is stale. All times are the server's, in ms.
 --
+-- A free lock that nobody waits for is taken without a script, by SET NX of the mutex key and of
+-- `written`, and a look at `waiters`: see free.rs.
+--
 -- A script is not rolled back when it fails. So it checks first; a script that must also work when
 -- memory has run out begins to write with a command that is never refused; one that must not
 -- begins with SET; what makes an owner is written last.
-local holders, queue, waiters, counter, mutex = unpack(KEYS)
+local holders, queue, waiters, mutex, written = unpack(KEYS)
 local mode, owner = ARGV[1], ARGV[2]
 local token = string.sub(owner, 1, 32)
 
@@ -21,8 +25,7 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 
--- How long the counter outlives its last use, and the queue its last tick.
-local COUNTER_MS = 3600000
+-- How long the queue outlives its last tick.
 local QUEUE_MS = 10000
 -- A lock that was handed over and is not taken passes on after this.
 local PROVISIONAL_MS = 3000
@@ -35,23 +38,10 @@ local function is_marker(value)
   return #value == 34 and string.find(value, '^r:%x+$') ~= nil
 end
 
--- Remembers the last fencing token, and how long the lease of a writer is: a key's expiry that is
--- further off was moved by the clock.
-local function record(drawn, lease, owner)
-  local value = int(drawn) .. ' ' .. lease .. ' ' .. string.sub(owner, 1, 32)
-  local ahead = math.max(0, math.floor(drawn / 1000) - now)
-  redis.call('SET', counter, value, 'PX', int(COUNTER_MS + ahead))
-end
-
-local function last_drawn()
-  return tonumber(string.match(redis.call('GET', counter) or '0', '^%d+'))
-end
-
--- The next fencing token: greater than the last, and than any that a lost data set gave out.
-local function draw(lease)
-  local drawn = math.max(last_drawn() + 1, micros)
-  record(drawn, lease, owner)
-  return drawn
+-- A withdrawn attempt whose request comes all the same finds until when it counts as withdrawn.
+local function is_withdrawn(id)
+  local entry = redis.call('HGET', waiters, id)
+  return entry and not string.find(entry, ' ') and tonumber(entry) > now
 end
 
 -- Lets the keys that stand for all readers or permits end with the last of them.
@@ -72,7 +62,12 @@ local function is_free(mode, max)
     return redis.call('ZCOUNT', holders, '(' .. int(now), '+inf') < max
   end
   local held = redis.call('GET', mutex)
-  return not held or (mode == 's' and is_marker(held))
+  if not held then return true end
+  if is_marker(held) then return mode == 's' end
+  -- Taken without a script by a request that came after its attempt was withdrawn.
+  if not is_withdrawn(string.sub(held, 1, 32)) then return false end
+  redis.call('DEL', mutex)
+  return true
 end
 
 -- Whether the caller has it: it was handed over, or asked for in a request whose reply was lost.
@@ -85,17 +80,21 @@ local function is_own()
   return held and is_marker(held)
 end
 
--- Makes an owner for `left` ms. What makes it one is written last.
-local function grant(mode, owner, left)
+-- Makes an owner of a lease of which it gets `left` ms for now. What makes it one is written last.
+local function grant(mode, owner, lease, left)
+  left = int(left)
   if mode == 'x' then
-    redis.call('SET', mutex, owner, 'PX', int(left))
+    -- It must outlast a lease that begins when the hand-over is confirmed.
+    local outlasts = lease + PROVISIONAL_MS
+    redis.call('SET', written, int(lease) .. ' ' .. string.sub(owner, 1, 32), 'PX', int(outlasts))
+    redis.call('SET', mutex, owner, 'PX', left)
     return
   end
   local is_first = mode == 's' and redis.call('EXISTS', mutex) == 0
   if is_first then
     -- Readers whose marker is gone have lost the lock: a writer may have had it since.
     redis.call('DEL', holders)
-    redis.call('SET', mutex, 'r:' .. string.sub(owner, 1, 32), 'PX', int(left))
+    redis.call('SET', mutex, 'r:' .. string.sub(owner, 1, 32), 'PX', left)
   end
   redis.call('ZADD', holders, int(now + left), owner)
   settle()
@@ -105,7 +104,7 @@ end
 local function give_back()
   if mode == 'x' then
     if redis.call('GET', mutex) ~= owner then return false end
-    redis.call('DEL', mutex)
+    redis.call('DEL', mutex, written)
     return true
   end
   if mode == 's' then
@@ -146,31 +145,31 @@ local function live_waiter(id)
 end
 
 -- Gives the resource to those whose turn it is, as far as it goes: a writer, all readers up to the
--- next writer, permits while there are any. The caller gets all of its lease and its fencing token,
--- which is returned; the others get a short lease until they have confirmed it, and are told.
--- The second result says whether somebody goes on waiting.
+-- next writer, permits while there are any. The caller gets all of its lease; the others get a short
+-- one until they have confirmed it, and are told. Returns whether the caller got it, and whether
+-- somebody goes on waiting.
 local messages = {}
 local function hand_over()
-  local drawn = nil
+  local got_it = false
   while true do
     local id = redis.call('ZRANGE', queue, 0, 0)[1]
-    if not id then return drawn, false end
+    if not id then return got_it, false end
     local waiter = live_waiter(id)
     if not waiter then
       leave_queue(id)
     elseif not is_free(waiter.mode, waiter.max) then
-      return drawn, true
+      return got_it, true
     else
       leave_queue(id)
+      local left = waiter.lease
       if id == token then
-        drawn = draw(waiter.lease)
-        grant(waiter.mode, waiter.owner, waiter.lease)
+        got_it = true
       else
-        if waiter.mode == 'x' then record(last_drawn(), waiter.lease, waiter.owner) end
-        grant(waiter.mode, waiter.owner, math.min(waiter.lease, PROVISIONAL_MS))
+        left = math.min(left, PROVISIONAL_MS)
         messages[#messages + 1] = { waiter.channel, id }
       end
-      if waiter.mode == 'x' then return drawn, true end
+      grant(waiter.mode, waiter.owner, waiter.lease, left)
+      if waiter.mode == 'x' then return got_it, true end
     end
   end
 end

@@ -87,13 +87,13 @@ impl Several {
         member: &Member,
         grants: &[&QuorumGrant],
     ) -> LockResult<Vec<Answer>> {
-        let mut keys = Vec::with_capacity(grants.len() * 2);
+        let mut keys = Vec::with_capacity(grants.len() * 3);
         let mut arguments = vec![self.options.expiry_ms.as_str()];
         for grant in grants {
             let ballot = &grant.ballot;
-            let [holders, _, _, counter, mutex] = ballot.keys.as_slice() else { continue };
+            let [holders, _, _, mutex, written, counter] = ballot.keys.as_slice() else { continue };
             match ballot.code {
-                "x" => keys.extend([mutex.clone(), counter.clone()]),
+                "x" => keys.extend([mutex.clone(), written.clone(), counter.clone()]),
                 _ => keys.extend([holders.clone(), mutex.clone()]),
             }
             arguments.extend([ballot.code, ballot.owner.as_str()]);

@@ -122,7 +122,7 @@ impl Several {
         let member = &self.members[usize::from(server.0)];
         let number = number.map(|number| number.to_string()).unwrap_or_default();
         let Ballot { keys, code, owner, .. } = &grant.ballot;
-        let arguments = [*code, owner.as_str(), &self.options.expiry_ms, &number];
+        let arguments = [*code, owner.as_str(), &number];
         let run = Run { text: &QUORUM_TOKEN, keys, arguments: &arguments };
         counted(&self.run(member, run, |_| ()).await?)
     }

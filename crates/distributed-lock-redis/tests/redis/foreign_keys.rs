@@ -1,12 +1,14 @@
 //! Keys that others delete, overwrite, flush and evict.
 
+use std::time::Duration;
+
 use distributed_lock_core::prelude::*;
 use distributed_lock_testkit::servers::RedisServer;
 
-use crate::{MS, SECOND, held, leased, order, provider, told_of_loss};
+use crate::{MS, SECOND, held, leased, order, provider, timed, told_of_loss};
 
 /// Leases of 3 s are extended every second; what tests allow on top.
-const CADENCE_AND_SLACK: std::time::Duration = std::time::Duration::from_millis(1500);
+const CADENCE_AND_SLACK: Duration = Duration::from_millis(1500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_21_what_others_do_to_the_key_is_told_within_a_cadence() {
@@ -105,4 +107,22 @@ async fn the_value_is_as_documented() {
     let holder = here.holder("name", distributed_lock_core::Mode::Shared).await.unwrap().unwrap();
     assert_eq!(holder.to_string(), "nightly job");
     reader.release().await.unwrap();
+}
+
+/// A holder that just ends tells nobody: who is first in the queue looks when its lease runs out, not
+/// at its next tick, which would be half a second later here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_in_the_queue_looks_when_the_hold_runs_out() {
+    let server = RedisServer::start(&[]);
+    let here = leased(&server.url(), 30 * SECOND).await;
+    let lease = 1500 * MS;
+    let mut soonest = Duration::MAX;
+    for _ in 0..3 {
+        let key = here.native_key("runs out").unwrap();
+        order(&server, &["SET", &key, "somebody", "NX", "PX", &lease.as_millis().to_string()]);
+        let (handle, took) = timed(here.acquire_lock("runs out", None)).await;
+        handle.unwrap().release().await.unwrap();
+        soonest = soonest.min(took);
+    }
+    assert!(soonest < lease + 300 * MS, "{soonest:?}");
 }

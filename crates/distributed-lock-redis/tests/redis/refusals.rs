@@ -114,6 +114,11 @@ async fn row_23_missing_permissions() {
     for (what, rules) in lacks {
         println!("without {what}");
         user(rules);
+        if what == "scripts" {
+            // A free mutex is taken without one. Giving it back is what tells that it cannot be had.
+            let taken = here.try_acquire_lock("forbidden").await.unwrap().unwrap();
+            assert!(is_backend(&taken.release().await));
+        }
         all_refused(&here, "permitted").await;
         user(&ours);
         tokio::time::sleep(SECOND + 500 * MS).await;

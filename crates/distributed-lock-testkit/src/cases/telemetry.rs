@@ -1,11 +1,13 @@
 //! What a recorder of metrics and a subscriber of traces hear.
 
 use std::future::Future;
+use std::sync::LazyLock;
 
 use distributed_lock_core::error::LockError;
 use distributed_lock_core::telemetry::{ACQUIRES, CONTENDED, HOLDING, LOST, WAITING};
 use distributed_lock_core::traits::{LockHandle, LockProviderExt, Provider};
 use tokio::time::{Instant, timeout};
+use tracing::Dispatch;
 
 use super::two_processes;
 use crate::backend::Backend;
@@ -84,6 +86,11 @@ pub(super) struct Heard<T> {
 
 /// Runs a case on this thread alone, and listens.
 pub(super) fn heard<T>(case: impl Future<Output = T>) -> Heard<T> {
+    // Whether an event is worth anything is remembered by its first use. If there is one subscriber
+    // only, tracing asks that of the thread which comes first, and that may be another case's, which
+    // has none. Of two subscribers it asks both.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Traces::default()));
+    LazyLock::force(&SECOND);
     let (meter, traces) = (Meter::default(), Traces::default());
     let result = tracing::subscriber::with_default(traces.clone(), || {
         metrics::with_local_recorder(&meter, || {

@@ -1,0 +1,106 @@
+//! Taking a free mutex without a script, which costs the server a third of the time.
+//!
+//! Three commands in one write: `SET NX` of the mutex key; `SET NX` of how long its lease is; and a look
+//! whether anybody waits or was withdrawn. Between the first and the last others may get in. That is
+//! seen: unless all three say that the caller was alone, the acquire script decides, and who has
+//! set the mutex key gives it back there to those who wait.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use distributed_lock_core::AttemptToken;
+use distributed_lock_core::error::LockResult;
+use redis::{Cmd, Pipeline, Value};
+
+use crate::failure::lock_error;
+use crate::key::RedisKey;
+
+/// The commands that take it.
+pub(crate) fn commands(
+    key: &RedisKey,
+    owner: &str,
+    token: AttemptToken,
+    lease_ms: &str,
+) -> Pipeline {
+    let set = |key: &str, value: &str| {
+        let mut set = Cmd::with_capacity(6, 32 + key.len() + value.len());
+        set.arg("SET").arg(key).arg(value).arg("NX").arg("PX").arg(lease_ms);
+        set
+    };
+    let mut commands = Pipeline::with_capacity(3);
+    commands.add_command(set(key.mutex(), owner));
+    commands.add_command(set(&key.written(), &format!("{lease_ms} {token}")));
+    commands.cmd("EXISTS").arg(key.waiters());
+    commands
+}
+
+/// What their replies say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The caller has it, as if by the script.
+    Taken,
+    /// The mutex key is the caller's, but somebody else comes first, or nobody can say.
+    InDoubt,
+    Held,
+}
+
+impl Outcome {
+    pub(crate) fn of(replies: Value) -> LockResult<Self> {
+        let Value::Array(mut replies) = replies else { return Ok(Self::InDoubt) };
+        let rest = replies.split_off(replies.len().min(1));
+        match replies.pop().map(Value::extract_error).transpose().map_err(lock_error)? {
+            Some(Value::Nil) => Ok(Self::Held),
+            Some(Value::Okay) if rest == [Value::Okay, Value::Int(0)] => Ok(Self::Taken),
+            _ => Ok(Self::InDoubt),
+        }
+    }
+}
+
+/// Which names were held or waited for when they were last asked for. There, asking without a script
+/// would most likely be one request more.
+///
+/// A guess, like a processor's of its branches: names share an entry by their hash.
+#[derive(Debug)]
+pub(crate) struct Contended([AtomicBool; 256]);
+
+impl Default for Contended {
+    fn default() -> Self {
+        Self([const { AtomicBool::new(false) }; 256])
+    }
+}
+
+impl Contended {
+    pub(crate) fn is(&self, key: &RedisKey) -> bool {
+        self.entry(key).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, key: &RedisKey, is: bool) {
+        let entry = self.entry(key);
+        if entry.load(Ordering::Relaxed) != is {
+            entry.store(is, Ordering::Relaxed);
+        }
+    }
+
+    fn entry(&self, key: &RedisKey) -> &AtomicBool {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        &self.0[usize::from(hash.to_le_bytes()[0])]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_was_alone_has_taken_it() {
+        let of = |replies: [Value; 3]| Outcome::of(Value::Array(replies.into()));
+        let taken = of([Value::Okay, Value::Okay, Value::Int(0)]);
+        assert_eq!(taken.unwrap(), Outcome::Taken);
+        for rest in [[Value::Okay, Value::Int(1)], [Value::Nil, Value::Int(0)]] {
+            let [written, waiters] = rest;
+            assert_eq!(of([Value::Okay, written, waiters]).unwrap(), Outcome::InDoubt);
+        }
+        assert_eq!(of([Value::Nil, Value::Okay, Value::Int(0)]).unwrap(), Outcome::Held);
+        assert_eq!(Outcome::of(Value::Array(vec![])).unwrap(), Outcome::InDoubt);
+    }
+}
