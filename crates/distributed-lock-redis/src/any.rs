@@ -18,6 +18,7 @@ use crate::several::{QuorumGrant, Several};
 pub struct RedisDriver(pub(crate) Servers);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each provider has one")]
 pub(crate) enum Servers {
     One(Box<OneServer>),
     Several(Arc<Several>),
@@ -130,6 +131,7 @@ impl Driver for RedisDriver {
         match (&self.0, &grant.0) {
             (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
             (Servers::Several(several), Held::OnSeveral(grant)) => several.draw(grant).await,
+            (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
             _ => Err(crate::driver::unexpected()),
         }
     }

@@ -102,9 +102,12 @@ impl RedisLockProviderBuilder {
         self
     }
 
-    /// Sets for how long a restarted server is not counted when there are several servers: it may have
-    /// forgotten locks. At least the longest expiry of any client of the group; zero counts it at once.
-    /// Default: the expiry.
+    /// Sets for how long a server that was restarted or replaced is not counted when there are several:
+    /// it may have forgotten locks. At least the longest expiry of any client of the group; zero counts
+    /// it at once. Default: the expiry.
+    ///
+    /// It counts from when a client of the group has seen the server first. A group all of whose servers
+    /// are new starts at once: a loss of all data of all servers at the same time cannot be told from that.
     pub fn restart_guard(mut self, guard: Duration) -> Self {
         self.wishes.restart_guard = Some(guard);
         self
@@ -181,7 +184,7 @@ impl RedisLockProviderBuilder {
                 (Some(client), true) => {
                     let client = self.connect(client, &options).await?;
                     health::report(&client, &options.key_prefix).await;
-                    Ok(RedisDriver(Servers::One(Box::new(OneServer::new(client, options)))))
+                    Ok(RedisDriver(Servers::One(OneServer::new(client, options))))
                 }
                 (Some(last), false) => {
                     clients.push(last);

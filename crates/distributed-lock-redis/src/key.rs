@@ -83,23 +83,19 @@ impl RedisKey {
         keys
     }
 
-    /// The keys that the scripts over one resource take on each of several servers. A permit has a
-    /// mutex of its own, with this number.
+    /// The keys that the scripts over one resource take on each of several servers, the counter last.
+    /// A permit has a mutex of its own, with this number.
     pub(crate) fn on_each(&self, slot: Option<u32>) -> Vec<String> {
         let (queue, waiters) = match self.0.is_semaphore {
             true => ("quorum-permit-queue", "quorum-permit-waiters"),
             false => ("quorum-queue", "quorum-waiters"),
         };
-        let mutex = match slot {
-            Some(slot) => self.slot(slot),
-            None => self.mutex().to_owned(),
+        let (mutex, written) = match slot {
+            Some(slot) => (self.slot(slot), self.beside(&format!("permit-{slot}-written"))),
+            None => (self.mutex().to_owned(), self.written()),
         };
-        let written = match slot {
-            Some(slot) => self.beside(&format!("permit-{slot}-written")),
-            None => self.written(),
-        };
-        let (queue, waiters) = (self.beside(queue), self.beside(waiters));
-        vec![self.holders(), queue, waiters, mutex, written, self.counter()]
+        let before = [self.holders(), self.beside(queue), self.beside(waiters)];
+        before.into_iter().chain([mutex, written, self.counter()]).collect()
     }
 
     /// The mutex of a permit on each of several servers.

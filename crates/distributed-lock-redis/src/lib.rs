@@ -38,7 +38,7 @@
 //!
 //! # Servers
 //!
-//! Redis or Valkey from 6.2 on, one server. RESP3 takes one connection, RESP2 a second one for messages.
+//! Redis or Valkey from 6.2 on, one server or several independent ones (below). RESP3 takes one connection, RESP2 a second one for messages.
 //! `rediss://` is TLS by rustls with the certificates of the system (feature `tls`, on by default); for
 //! others make a [client](RedisLockProviderBuilder::client). The least that a user needs:
 //!
@@ -46,6 +46,32 @@
 //! ACL SETUSER app ~distributed-lock* &distributed-lock/1:* +@read +@write +@connection
 //!     +eval +evalsha +time +publish +subscribe +pubsub +info
 //! ```
+//!
+//! # Several servers
+//!
+//! With more than one [`add_server`] a lock is held by whoever has it on a majority of *all* of them
+//! ([`redlock`]). They must be independent: no replicas of each other, no shared disk or power supply
+//! that fails for all.
+//!
+//! - A minority that is down, hangs or is slow changes only latency, also while the provider is built:
+//!   who finds out waits once for an eighth of the lease (at least 50 ms, at most a third of the
+//!   operation timeout), then nobody waits for that server until it answers again. Without a majority
+//!   every call is [`Connection`], and a lock that is held is lost before its lease ends.
+//! - A server that restarts or is replaced may have forgotten locks. It is not counted until
+//!   [`restart_guard`] has passed since it was first seen, by default the expiry; with clients of
+//!   different expiries, set it to the longest. A whole group that is new starts at once. **So a group
+//!   that has lost the data of all its servers at the same time is a new one: until the next
+//!   extension two may hold.** If that can happen, keep clients away for the longest lease, or let the
+//!   resource compare fencing tokens.
+//! - No lock survives a failover of a member to an asynchronous replica with certainty: what the
+//!   replica had not yet received is forgotten. Members are single servers, without failover.
+//! - A clock that jumps forward at a majority ends leases early; the holder is told at the next
+//!   extension, and until then two may hold. One clock that jumps changes nothing. Clocks that merely run
+//!   apart are allowed for by one hundredth of the lease and 2 ms.
+//! - Fencing tokens are drawn when they are asked for, in one or two more requests, from a majority.
+//!   They increase through all of the above, unless the clocks of a majority went back.
+//! - Waiting is by push from any server and not in order; somebody wins within the operation timeout
+//!   when many try at once. A semaphore has at most 65,536 permits, each a mutex of its own.
 //!
 //! # Keys
 //!
@@ -70,13 +96,21 @@
 //! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
 //! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
 //! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
-//! | `counter`, `permit-counter` | the last fencing token | 1 hour after its last use |
+//! | `quorum-queue`, `quorum-waiters`, and the same with `quorum-permit` | as the former two, on each of several servers | the same |
+//! | `permit-<number>` | a permit on several servers: a mutex | with its lease |
+//! | `counter`, `permit-counter` | the last fencing token; on several servers also whom it was drawn for | 1 hour after its last use |
+//!
+//! Each of several servers keeps the run ids of its group in `distributed-lock/1:{members}`, a hash, for
+//! a year after the last change.
 //!
 //! Messages are published on `distributed-lock/1:process:<random>`, one channel for each provider; a
 //! message is a token of an attempt, and only a hint.
 //!
 //! [`Backend`]: distributed_lock_core::error::LockError::Backend
+//! [`Connection`]: distributed_lock_core::error::LockError::Connection
+//! [`add_server`]: RedisLockProviderBuilder::add_server
 //! [`key_prefix`]: RedisLockProviderBuilder::key_prefix
+//! [`restart_guard`]: RedisLockProviderBuilder::restart_guard
 
 mod any;
 mod builder;

@@ -6,10 +6,9 @@
 //! some know others, is not counted until the guard time has passed since it was first seen: then
 //! whatever it may have forgotten has run out.
 //!
-//! A group in which nobody knows anybody else is a new one. It starts as soon as *all* servers have
-//! written down who the others are: whichever of them restarts after that is missed by those that
-//! did not. After a loss of all data of all servers at the same time this is wrong: holders from
-//! before may believe in their leases until the next extension.
+//! A group in which nobody knows a member is a new one and starts at once, if *all* servers say so.
+//! After a loss of all data of all servers at the same time that is wrong: holders from before may
+//! believe in their leases until the next extension.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

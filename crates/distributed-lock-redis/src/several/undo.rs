@@ -86,13 +86,13 @@ impl Several {
         // Who did not answer the round is not waited for a second time.
         let awaited = match end {
             End::Round => ballot.asked.without(ballot.unanswered),
-            End::Whole => ServerSet::NONE,
+            End::Whole => ballot.asked,
         };
         let began = Instant::now();
         let mut patience = self.patience();
         while !pending.is_empty() {
-            let taken = began.elapsed();
-            let moment = sleep_until(began + taken * 2 + MOMENT);
+            let is_enough = result.is_some() || awaited.without(pending) == awaited;
+            let moment = sleep_until(began + began.elapsed() * 2 + MOMENT);
             tokio::select! {
                 biased;
                 Some((server, answer)) = asked.next() => {
@@ -102,7 +102,7 @@ impl Several {
                     }
                     result = result.or(undoing.on_answer(server, answer));
                 }
-                () = moment, if result.is_some() || end == End::Round && awaited.without(pending) == awaited => {
+                () = moment, if is_enough => {
                     left = left.without(pending);
                     let stragglers = Stragglers { asked, pending, patience };
                     drop(tokio::spawn(Arc::clone(self).see_to(stragglers, Arc::clone(&ballot))));

@@ -93,7 +93,7 @@ fn five_contenders_have_a_winner_in_every_round() {
     let mut wins = BTreeMap::new();
     let mut longest = Duration::ZERO;
     for round in 0..rounds {
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         contenders.iter_mut().for_each(|contender| contender.tell("try"));
         let said: Vec<_> = contenders.iter_mut().map(Worker::hears).collect();
         longest = longest.max(began.elapsed());

@@ -23,8 +23,8 @@ async fn five_hundred_clean_rounds_leave_no_owner_and_no_key_without_expiry() {
     let permits = here.create_semaphore("clean permits", 3);
     for round in 0..500 {
         match round % 4 {
-            0 => drop(readers.acquire_read(None).await.unwrap().release().await.unwrap()),
-            1 => drop(permits.acquire(None).await.unwrap().release().await.unwrap()),
+            0 => readers.acquire_read(None).await.unwrap().release().await.unwrap(),
+            1 => permits.acquire(None).await.unwrap().release().await.unwrap(),
             _ => held(&here, &format!("clean {round}")).await.release().await.unwrap(),
         }
     }
