@@ -20,7 +20,7 @@ pub struct RedisDriver(pub(crate) Servers);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "each provider has one")]
 pub(crate) enum Servers {
-    One(Box<OneServer>),
+    One(OneServer),
     Several(Arc<Several>),
 }
 
@@ -129,7 +129,6 @@ impl Driver for RedisDriver {
 
     async fn fencing_token(&self, grant: &AnyGrant) -> LockResult<FencingToken> {
         match (&self.0, &grant.0) {
-            (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
             (Servers::Several(several), Held::OnSeveral(grant)) => several.draw(grant).await,
             (Servers::One(one), Held::OnOne(grant)) => one.fencing_token(grant).await,
             _ => Err(crate::driver::unexpected()),
