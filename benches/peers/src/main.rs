@@ -15,6 +15,7 @@ macro_rules! timed {
 
 mod file;
 mod postgres;
+mod redis;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ async fn main() {
     // In a task, as in a program: the thread that blocks on the runtime is none of its workers.
     tokio::spawn(file::run()).await.unwrap();
     tokio::spawn(postgres::run()).await.unwrap();
+    tokio::spawn(redis::run()).await.unwrap();
 }
 
 /// The time from the release to the end of the wait, and what that brought.

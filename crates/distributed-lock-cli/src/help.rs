@@ -48,6 +48,6 @@ Signals:
   INT, TERM, HUP, QUIT, USR1, USR2 and TSTP are passed on to the command, which runs in its own
   process group and in the foreground if dlock does. If the lock is lost, the group gets TERM and
   at most five seconds later KILL. If dlock itself is killed, locks on files last until the
-  command has ended too."
+  command has ended too; on a server the command is killed with it."
     )
 }

@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "each test file uses its share")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod service;
+
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

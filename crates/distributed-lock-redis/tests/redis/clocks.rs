@@ -10,7 +10,7 @@ use crate::{MS, SECOND, assert_every_key_expires, freed, held, leased, provider,
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn server_with_a_clock() -> (RedisServer, ClockShift) {
+pub(crate) fn server_with_a_clock() -> (RedisServer, ClockShift) {
     let clock = ClockShift::new();
     (RedisServer::builder().envs(clock.env()).start(), clock)
 }

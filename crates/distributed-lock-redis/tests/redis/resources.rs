@@ -3,9 +3,13 @@
 use distributed_lock_core::prelude::*;
 use distributed_lock_redis::RedisLockProvider;
 use distributed_lock_testkit::servers::RedisServer;
+use tokio::task::JoinSet;
 
 use crate::worker::{Worker, say};
 use crate::{MS, SECOND, assert_every_key_expires, leased};
+
+const ACQUIRES: usize = 100_000;
+const TASKS: usize = 10;
 
 /// In a process of its own, whose memory and descriptors are nobody else's.
 #[test]
@@ -19,28 +23,39 @@ fn row_47_many_locks_leave_nothing() {
 }
 
 pub(crate) fn many_locks(url: &str) {
-    use_many(5_000, async || leased(url, 30 * SECOND).await);
+    use_many((ACQUIRES, 5_000), async || leased(url, 30 * SECOND).await);
     say("nothing is left");
 }
 
-/// Ten times so many locks, a tenth of that dropped handles and as many cancelled waits.
-pub(crate) fn use_many(tenth_of_all: usize, connect: impl AsyncFn() -> RedisLockProvider) {
+/// So many locks acquired and released, and so many dropped handles and cancelled waits.
+pub(crate) fn use_many(
+    (acquires, others): (usize, usize),
+    connect: impl AsyncFn() -> RedisLockProvider,
+) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (here, there) = (connect().await, connect().await);
         let cycle = async |tenth: usize| {
-            for number in 0..tenth_of_all {
-                let name = format!("cycle {}", number % 100);
-                here.acquire_lock(&name, None).await.unwrap().release().await.unwrap();
+            // Side by side, which takes less time than one after the other.
+            let mut tasks = JoinSet::new();
+            for task in 0..TASKS {
+                let here = here.clone();
+                tasks.spawn(async move {
+                    for number in 0..acquires / 10 / TASKS {
+                        let name = format!("cycle {task} {}", number % 10);
+                        here.acquire_lock(&name, None).await.unwrap().release().await.unwrap();
+                    }
+                });
             }
-            for number in 0..tenth_of_all / 10 {
+            tasks.join_all().await;
+            for number in 0..others / 10 {
                 let name = format!("dropped {tenth} {}", number % 10);
                 drop(here.acquire_lock(&name, None).await.unwrap());
             }
             let held = there.acquire_lock("held", None).await.unwrap();
-            for _ in 0..tenth_of_all / 100 {
-                let mut waiters = tokio::task::JoinSet::new();
+            for _ in 0..others / 100 {
+                let mut waiters = JoinSet::new();
                 for _ in 0..10 {
                     let here = here.clone();
                     waiters

@@ -1,14 +1,15 @@
 //! A driver that is wrong in one way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::driver::{Attempt, Driver, Extension, Granted, Lease, WakeUp};
 use distributed_lock_core::error::{LockError, LockResult};
-use distributed_lock_core::{FencingToken, Guarantees, LockName, Mode};
+use distributed_lock_core::{AttemptToken, FencingToken, Guarantees, LockName, Mode};
 
 use super::{Bug, Link};
 use crate::faults::Call;
@@ -23,7 +24,14 @@ pub struct Buggy<D: Driver> {
     link: Link,
     clock: Arc<dyn Clock>,
     ahead: Duration,
+    free: Option<Free<D::Key>>,
+    /// Those who have taken a place in a queue.
+    waiting: Mutex<HashSet<AttemptToken>>,
 }
+
+/// How a client makes a server free a lock, whoever holds it.
+pub type Free<K> =
+    Arc<dyn Fn(&K) -> Pin<Box<dyn Future<Output = LockResult<()>> + Send>> + Send + Sync>;
 
 /// Who holds what, as a server knows it that does not compare tokens. Clones are the same ledger;
 /// all clients of one server share one.
@@ -41,7 +49,8 @@ impl<D: Driver> Buggy<D> {
     /// A client whose leases go by `clock`, of the server that `ledger` belongs to.
     pub fn new(driver: D, bug: Option<Bug>, ledger: &Ledger<D>, clock: Arc<dyn Clock>) -> Self {
         let (link, ledger) = (Link::default(), ledger.clone());
-        Self { driver, bug, ledger, link, clock, ahead: Duration::ZERO }
+        let waiting = Mutex::default();
+        Self { driver, bug, ledger, link, clock, ahead: Duration::ZERO, free: None, waiting }
     }
 
     /// Its requests and replies go over this link.
@@ -55,6 +64,14 @@ impl<D: Driver> Buggy<D> {
     #[must_use]
     pub fn ahead(mut self, ahead: Duration) -> Self {
         self.ahead = ahead;
+        self
+    }
+
+    /// With [`Bug::ReleaseIgnoresToken`] it releases so; otherwise by the ledger, at the moment when
+    /// its request has passed its [`Link`].
+    #[must_use]
+    pub fn freeing_by(mut self, free: Free<D::Key>) -> Self {
+        self.free = Some(free);
         self
     }
 
@@ -112,6 +129,10 @@ impl<D: Driver> Buggy<D> {
         result
     }
 
+    fn waiting(&self) -> MutexGuard<'_, HashSet<AttemptToken>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A release that has arrived at the server.
     async fn end(&self, grant: &BuggyGrant<D>) -> LockResult<()> {
         let holder = self.ledger.lock().remove(&grant.key);
@@ -120,6 +141,9 @@ impl<D: Driver> Buggy<D> {
                 self.ledger.lock().entry(grant.key.clone()).or_insert(other);
             }
             return self.driver.release(&grant.grant).await;
+        }
+        if let Some(free) = &self.free {
+            return free(&grant.key).await;
         }
         let Some(holder) = holder else { return Ok(()) };
         match self.driver.release(&holder).await {
@@ -155,6 +179,7 @@ impl<D: Driver> Driver for Buggy<D> {
         &self,
         attempt: &mut Attempt<D::Key, D::Place>,
     ) -> LockResult<WakeUp<BuggyGrant<D>>> {
+        self.waiting().insert(attempt.token()?);
         Ok(match self.link.travel(Call::Wait, self.driver.wait(attempt)).await? {
             WakeUp::Granted(granted) => WakeUp::Granted(self.granted(&attempt.key, None, granted)),
             WakeUp::TryAgain => WakeUp::TryAgain,
@@ -162,7 +187,9 @@ impl<D: Driver> Driver for Buggy<D> {
     }
 
     fn must_withdraw(&self, attempt: &Attempt<D::Key, D::Place>) -> bool {
-        !self.has(Bug::NoCleanUp) && self.driver.must_withdraw(attempt)
+        let waits = || attempt.token().is_ok_and(|token| self.waiting().contains(&token));
+        let forgets = self.has(Bug::NoCleanUp) || (self.has(Bug::PlaceNotWithdrawn) && waits());
+        !forgets && self.driver.must_withdraw(attempt)
     }
 
     async fn withdraw(&self, attempt: &mut Attempt<D::Key, D::Place>) -> LockResult<()> {

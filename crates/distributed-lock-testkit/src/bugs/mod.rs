@@ -11,21 +11,23 @@
 //! | [`ModesApart`](Bug::ModesApart) | a writer beside a reader | I2 |
 //! | [`PermitsOffByOne`](Bug::PermitsOffByOne) | a holder too many | I3 |
 //!
-//! [`Buggy`] wraps any driver; [`Queued`] adds a queue to any driver, and has the bug that needs one.
+//! [`Buggy`] wraps any driver; [`Queued`] adds a queue to a driver that has none.
 //! [`Link`] makes requests and replies slow, without which most of these bugs do no harm; a [`World`]
-//! is a server in memory with clients who log their history.
+//! is a server in memory with clients who log their history, a [`Stage`] is for those of any server.
 
 mod driver;
 mod link;
 mod queued;
+mod worker;
 mod world;
 
 use crate::history::Invariant;
 
-pub use driver::{Buggy, BuggyGrant, Ledger};
+pub use driver::{Buggy, BuggyGrant, Free, Ledger};
 pub use link::Link;
 pub use queued::{Queue, Queued};
-pub use world::{Options, Worker, World, rehearse};
+pub use worker::{Stage, Worker};
+pub use world::{Options, World, rehearse};
 
 /// What a driver does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -12,15 +12,12 @@ use distributed_lock_core::{AttemptToken, FencingToken, Guarantees, LockName, Mo
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Bug;
-
 /// The places of those who wait at one server, for each key in order. Clones are the same queue.
 ///
 /// A place ends by itself when nobody has asked for it so long: a withdrawal may be lost for good.
 pub struct Queue<K> {
     places: Arc<Places<K>>,
-    /// Without one, places last.
-    expiry: Option<Duration>,
+    expiry: Duration,
 }
 
 struct Places<K> {
@@ -32,20 +29,16 @@ struct Places<K> {
 type Line = VecDeque<(AttemptToken, Instant)>;
 
 /// Any driver, with places in a [`Queue`]: who waits takes one, the first is served, and others are
-/// refused as long as there is one. With [`Bug::PlaceNotWithdrawn`] a place ends only by a grant.
+/// refused as long as there is one.
 pub struct Queued<D: Driver> {
     driver: D,
     queue: Queue<D::Key>,
-    forgets: bool,
 }
 
 impl<D: Driver> Queued<D> {
     /// A client of `driver` that waits in `queue`.
-    pub fn new(driver: D, queue: &Queue<D::Key>, bug: Option<Bug>) -> Self {
-        let forgets = bug == Some(Bug::PlaceNotWithdrawn);
-        let mut queue = queue.clone();
-        queue.expiry = queue.expiry.filter(|_| !forgets);
-        Self { driver, queue, forgets }
+    pub fn new(driver: D, queue: &Queue<D::Key>) -> Self {
+        Self { driver, queue: queue.clone() }
     }
 }
 
@@ -89,13 +82,11 @@ impl<D: Driver> Driver for Queued<D> {
 
     fn must_withdraw(&self, attempt: &Attempt<D::Key, D::Place>) -> bool {
         let queued = attempt.token().is_ok_and(|token| self.queue.has(&attempt.key, token));
-        (queued && !self.forgets) || self.driver.must_withdraw(attempt)
+        queued || self.driver.must_withdraw(attempt)
     }
 
     async fn withdraw(&self, attempt: &mut Attempt<D::Key, D::Place>) -> LockResult<()> {
-        if !self.forgets {
-            self.queue.leave(&attempt.key, attempt.token()?);
-        }
+        self.queue.leave(&attempt.key, attempt.token()?);
         self.driver.withdraw(attempt).await
     }
 
@@ -133,7 +124,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     #[must_use]
     pub fn new(expiry: Duration) -> Self {
         let places = Places { lines: Mutex::default(), changed: watch::Sender::new(()) };
-        Self { places: Arc::new(places), expiry: Some(expiry) }
+        Self { places: Arc::new(places), expiry }
     }
 
     /// The first of a line after this one has entered it.
@@ -154,7 +145,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 *asked = now;
             }
         }
-        line.retain(|(_, asked)| self.expiry.is_none_or(|expiry| now - *asked < expiry));
+        line.retain(|(_, asked)| now - *asked < self.expiry);
         line.front().map(|(first, _)| *first)
     }
 

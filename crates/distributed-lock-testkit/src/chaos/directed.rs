@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::LOSS_TOLD_WITHIN;
 use super::stage::{PATIENCE, Played, Stage, acquired, left, wrote};
 use crate::history::What;
+use crate::nemesis::files::LockFiles;
+use crate::nemesis::{Strike, remove};
 use crate::worker::{Primitive, Target};
 
 /// How soon the next holder follows a killed one.
@@ -14,14 +16,14 @@ const FOLLOWS_WITHIN: Duration = Duration::from_millis(100);
 const WAITS_IN_VAIN: Duration = Duration::from_millis(200);
 
 /// Plays every scenario for which there is a primitive; what went wrong.
-pub(super) fn all(stage: &mut Stage<'_>, targets: &[Target]) -> Vec<String> {
+pub(super) fn all(stage: &mut Stage<'_, LockFiles>, targets: &[Target]) -> Vec<String> {
     let mut failures = Vec::new();
     let mut play = |name: &str, scenario: Scenario| {
         if let Err(failure) = scenario(stage) {
             failures.push(format!("{name}: {failure}"));
         }
     };
-    type Scenario = fn(&mut Stage<'_>) -> Played;
+    type Scenario = fn(&mut Stage<'_, LockFiles>) -> Played;
     play("a killed holder is followed", |stage| {
         killed_holder(stage, Primitive::Mutex, Primitive::Mutex)
     });
@@ -53,16 +55,16 @@ pub(super) fn all(stage: &mut Stage<'_>, targets: &[Target]) -> Vec<String> {
     failures
 }
 
-fn killed_holder(stage: &mut Stage<'_>, holds: Primitive, waits: Primitive) -> Played {
+fn killed_holder(stage: &mut Stage<'_, LockFiles>, holds: Primitive, waits: Primitive) -> Played {
     let lock = format!("killed-{holds}-{waits}");
     let holder = stage.take(0, holds, &lock)?;
     let waiter = stage.wait(1, waits, &lock)?;
     let died = stage.crew.kill(holder.worker);
     stage.hears_by(&waiter, "granted the lock", died + FOLLOWS_WITHIN, acquired)?;
-    release(stage, &waiter)
+    stage.give_back(&waiter)
 }
 
-fn stopped_holder(stage: &mut Stage<'_>) -> Played {
+fn stopped_holder(stage: &mut Stage<'_, LockFiles>) -> Played {
     let holder = stage.take(0, Primitive::Mutex, "stopped")?;
     stage.stop(&holder);
     let waiter = stage.ask(1, Primitive::Mutex, WAITS_IN_VAIN, "stopped");
@@ -72,16 +74,16 @@ fn stopped_holder(stage: &mut Stage<'_>) -> Played {
     stage.write(&holder);
     stage.hears(&holder, "allowed to write", wrote(true))?;
     stage.has_not_heard(&holder, "told a loss", |what| *what == What::Lost)?;
-    release(stage, &holder)?;
+    stage.give_back(&holder)?;
     let next = stage.take(1, Primitive::Mutex, "stopped")?;
-    release(stage, &next)
+    stage.give_back(&next)
 }
 
-fn removed(stage: &mut Stage<'_>, holds: Primitive) -> Played {
+fn removed(stage: &mut Stage<'_, LockFiles>, holds: Primitive) -> Played {
     let lock = format!("removed-{holds}");
     let holder = stage.take(0, holds, &lock)?;
     let waiter = stage.wait(1, Primitive::Mutex, &lock)?;
-    let struck = stage.remove(&lock);
+    let struck = take_files(stage, &lock);
     let told = |what: &What| *what == What::Lost;
     stage.hears_by(&holder, "told its loss", struck.done + LOSS_TOLD_WITHIN, told)?;
     stage.hears_by(&waiter, "granted the lock", struck.done + PATIENCE, acquired)?;
@@ -94,14 +96,14 @@ fn removed(stage: &mut Stage<'_>, holds: Primitive) -> Played {
     stage.release(&holder);
     let failed = |what: &What| matches!(what, What::ReleaseFailed { .. });
     stage.hears(&holder, "told at release that it was lost", failed)?;
-    release(stage, &waiter)
+    stage.give_back(&waiter)
 }
 
-fn removed_while_stopped(stage: &mut Stage<'_>) -> Played {
+fn removed_while_stopped(stage: &mut Stage<'_, LockFiles>) -> Played {
     let lock = "removed-while-stopped";
     let holder = stage.take(0, Primitive::Mutex, lock)?;
     stage.stop(&holder);
-    stage.remove(lock);
+    take_files(stage, lock);
     let next = stage.take(1, Primitive::Mutex, lock).and_then(|next| {
         stage.write(&next);
         stage.hears(&next, "allowed to write", wrote(true)).map(|_| next)
@@ -114,11 +116,11 @@ fn removed_while_stopped(stage: &mut Stage<'_>) -> Played {
     let told = |what: &What| *what == What::Lost;
     stage.hears_by(&holder, "told its loss", resumed + LOSS_TOLD_WITHIN, told)?;
     stage.release(&holder);
-    release(stage, &next)
+    stage.give_back(&next)
 }
 
 /// What a waiter has open is no lock any more when it goes on, but free to be locked.
-fn removed_under_stopped_waiter(stage: &mut Stage<'_>, waits: Primitive) -> Played {
+fn removed_under_stopped_waiter(stage: &mut Stage<'_, LockFiles>, waits: Primitive) -> Played {
     let lock = format!("removed-under-{waits}");
     let holder = stage.take(0, Primitive::Mutex, &lock)?;
     // Refused in the end; so it has opened the file, and waits.
@@ -126,29 +128,29 @@ fn removed_under_stopped_waiter(stage: &mut Stage<'_>, waits: Primitive) -> Play
     stage.hears(&waiter, "asking", |what| matches!(what, What::Invoke { .. }))?;
     stage.crew.record().pause(WAITS_IN_VAIN / 4);
     stage.stop(&waiter);
-    stage.remove(&lock);
+    take_files(stage, &lock);
     stage.release(&holder);
     let next =
         stage.hears(&holder, "released", left).and_then(|_| stage.take(2, Primitive::Mutex, &lock));
     stage.resume(&waiter);
     let next = next?;
     stage.hears(&waiter, "refused", |what| *what == What::Refused)?;
-    release(stage, &next)
+    stage.give_back(&next)
 }
 
 /// Readers go on as soon as the writer that they waited for is dead.
-fn killed_waiting_writer(stage: &mut Stage<'_>) -> Played {
+fn killed_waiting_writer(stage: &mut Stage<'_, LockFiles>) -> Played {
     let lock = "killed-waiting-writer";
     let reader = stage.take(0, Primitive::Read, lock)?;
     let writer = stage.wait(1, Primitive::Write, lock)?;
     let second = stage.wait(2, Primitive::Read, lock)?;
     let died = stage.crew.kill(writer.worker);
     stage.hears_by(&second, "granted the lock", died + FOLLOWS_WITHIN, acquired)?;
-    release(stage, &reader)?;
-    release(stage, &second)
+    stage.give_back(&reader)?;
+    stage.give_back(&second)
 }
 
-fn killed_permit(stage: &mut Stage<'_>) -> Played {
+fn killed_permit(stage: &mut Stage<'_, LockFiles>) -> Played {
     let (two, lock) = (Primitive::Permit(2), "killed-permit");
     let killed = stage.take(0, two, lock)?;
     let other = stage.take(1, two, lock)?;
@@ -156,28 +158,13 @@ fn killed_permit(stage: &mut Stage<'_>) -> Played {
     stage.has_not_heard(&waiter, "granted a third permit of two", acquired)?;
     let died = stage.crew.kill(killed.worker);
     stage.hears_by(&waiter, "granted the permit", died + FOLLOWS_WITHIN, acquired)?;
-    release(stage, &other)?;
-    release(stage, &waiter)
+    stage.give_back(&other)?;
+    stage.give_back(&waiter)
 }
 
-/// After all faults: each lock can be acquired, and each permit at once with the others.
-pub(super) fn everything_is_free(stage: &mut Stage<'_>) -> Vec<String> {
-    let mut failures = Vec::new();
-    for (lock, permits) in stage.locks_in_use() {
-        let (primitive, times) = match permits {
-            Some(max) => (Primitive::Permit(max), max),
-            None => (Primitive::Mutex, 1),
-        };
-        let taken: Vec<_> = (0..times).map(|_| stage.take(0, primitive, &lock)).collect();
-        for taken in taken {
-            let left = taken.and_then(|taken| release(stage, &taken));
-            failures.extend(left.err().map(|failure| format!("after quiet, {lock}: {failure}")));
-        }
-    }
-    failures
-}
-
-fn release(stage: &mut Stage<'_>, by: &super::stage::Try) -> Played {
-    stage.release(by);
-    stage.hears(by, "released", left).map(|_| ())
+/// Removes the files that holders of the lock have locked.
+fn take_files(stage: &mut Stage<'_, LockFiles>, lock: &str) -> Strike {
+    let strike = remove(stage.backend, stage.crew, lock.to_owned());
+    stage.strikes.push(strike.clone());
+    strike
 }

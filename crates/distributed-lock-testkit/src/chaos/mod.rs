@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 pub use self::report::Report;
-use self::stage::{PATIENCE, Stage, acquired};
+use self::stage::PATIENCE;
+pub use self::stage::{Played, Stage, Try, acquired, left, wrote};
 use crate::history::{Event, Rules, What, check};
 use crate::nemesis::files::LockFiles;
 use crate::nemesis::{Crew, Nemesis, Noise, Tally, false_losses, settled};
@@ -61,7 +62,7 @@ pub fn run_on_files(plan: &Plan, files: &LockFiles, mut crew: Crew) -> Report {
     random::strike(&mut crew, &mut nemesis, plan, &targets);
     crew.record().log(QUIET, "", What::quiet());
     let mut stage = Stage::new(&mut crew, files, &noise, attempts);
-    failures.extend(directed::everything_is_free(&mut stage));
+    failures.extend(stage.everything_is_free());
 
     let strikes = [&directed, nemesis.strikes()].concat();
     let epsilon = LEAST_EPSILON + 2 * noise.worst();
@@ -92,7 +93,7 @@ fn with_last_words(events: Vec<Event>) -> Vec<Event> {
 }
 
 /// What the backend can do, of what is planned.
-fn supported(stage: &mut Stage<'_>, targets: &[Target]) -> Vec<Target> {
+fn supported(stage: &mut Stage<'_, LockFiles>, targets: &[Target]) -> Vec<Target> {
     let mut can = |primitive: &Primitive| {
         let asked = stage.ask(0, *primitive, PATIENCE, &format!("{ASKED}{primitive}"));
         let granted = stage.hears(&asked, "granted the lock", acquired).is_ok();

@@ -6,47 +6,48 @@ use std::time::Duration;
 use distributed_lock_core::Mode;
 
 use crate::history::{Event, What};
-use crate::nemesis::files::LockFiles;
-use crate::nemesis::{Crew, Kind, Mark, Noise, Strike, remove};
+use crate::nemesis::{Crew, Kind, Mark, Noise, Strike};
 use crate::worker::{Command, Primitive};
 
 /// How long something may take that has no bound of its own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Workers and lock files, and what was done to them.
-pub(super) struct Stage<'a> {
-    pub(super) crew: &'a mut Crew,
-    pub(super) strikes: Vec<Strike>,
-    files: &'a LockFiles,
+/// Workers and what their locks stand on (`B`: their files, their server), and what was done to them.
+#[derive(Debug)]
+pub struct Stage<'a, B> {
+    /// The workers.
+    pub crew: &'a mut Crew,
+    /// What their locks stand on.
+    pub backend: &'a B,
+    /// What was done to them so far.
+    pub strikes: Vec<Strike>,
+    /// How many attempts were made by commands.
+    pub attempts: u64,
     noise: &'a Noise,
-    pub(super) attempts: u64,
 }
 
 /// One worker's attempt.
 #[derive(Debug, Clone)]
-pub(super) struct Try {
-    pub(super) worker: usize,
+pub struct Try {
+    /// The worker's number.
+    pub worker: usize,
     who: String,
     attempt: u64,
     since: Mark,
 }
 
 /// How a scenario ends: well, or with what was not as promised.
-pub(super) type Played<T = ()> = Result<T, String>;
+pub type Played<T = ()> = Result<T, String>;
 
-impl<'a> Stage<'a> {
+impl<'a, B> Stage<'a, B> {
     /// `attempts` were made by commands to the same workers before.
-    pub(super) fn new(
-        crew: &'a mut Crew,
-        files: &'a LockFiles,
-        noise: &'a Noise,
-        attempts: u64,
-    ) -> Self {
-        Self { crew, strikes: Vec::new(), files, noise, attempts }
+    #[must_use]
+    pub fn new(crew: &'a mut Crew, backend: &'a B, noise: &'a Noise, attempts: u64) -> Self {
+        Self { crew, backend, strikes: Vec::new(), attempts, noise }
     }
 
     /// Begins an acquire.
-    pub(super) fn ask(
+    pub fn ask(
         &mut self,
         worker: usize,
         primitive: Primitive,
@@ -61,29 +62,46 @@ impl<'a> Stage<'a> {
     }
 
     /// Acquires what must be free.
-    pub(super) fn take(&mut self, worker: usize, primitive: Primitive, lock: &str) -> Played<Try> {
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn take(&mut self, worker: usize, primitive: Primitive, lock: &str) -> Played<Try> {
         let asked = self.ask(worker, primitive, PATIENCE, lock);
         self.hears(&asked, "granted the lock", acquired)?;
         Ok(asked)
     }
 
     /// Begins an acquire that must wait; it has begun when this returns.
-    pub(super) fn wait(&mut self, worker: usize, primitive: Primitive, lock: &str) -> Played<Try> {
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn wait(&mut self, worker: usize, primitive: Primitive, lock: &str) -> Played<Try> {
         let asked = self.ask(worker, primitive, PATIENCE, lock);
         self.hears(&asked, "asking", |what| matches!(what, What::Invoke { .. }))?;
         Ok(asked)
     }
 
-    pub(super) fn write(&mut self, by: &Try) {
+    /// Writes to the lock's resource with the token of an attempt.
+    pub fn write(&mut self, by: &Try) {
         self.crew.tell(by.worker, &Command::Write { attempt: by.attempt });
     }
 
-    pub(super) fn release(&mut self, by: &Try) {
+    /// Releases what an attempt was granted.
+    pub fn release(&mut self, by: &Try) {
         self.crew.tell(by.worker, &Command::Release { attempt: by.attempt });
     }
 
+    /// Releases it, and waits until that is done.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn give_back(&mut self, by: &Try) -> Played {
+        self.release(by);
+        self.hears(by, "released", left).map(|_| ())
+    }
+
     /// Stops the worker of an attempt.
-    pub(super) fn stop(&mut self, of: &Try) {
+    pub fn stop(&mut self, of: &Try) {
         let from = self.crew.stop(of.worker);
         let (kind, who, lock) = (Kind::Stopped, of.who.clone(), String::new());
         let until = Duration::MAX;
@@ -92,7 +110,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Lets it go on; when.
-    pub(super) fn resume(&mut self, of: &Try) -> Duration {
+    pub fn resume(&mut self, of: &Try) -> Duration {
         let until = self.crew.resume(of.worker);
         let open = |strike: &&mut Strike| strike.who == of.who && strike.until == Duration::MAX;
         if let Some(strike) = self.strikes.iter_mut().find(open) {
@@ -101,15 +119,36 @@ impl<'a> Stage<'a> {
         until
     }
 
-    /// Removes the files that holders of the lock have locked.
-    pub(super) fn remove(&mut self, lock: &str) -> Strike {
-        let strike = remove(self.files, self.crew, lock.to_owned());
-        self.strikes.push(strike.clone());
-        strike
+    /// Lets everybody go on who was stopped and is still.
+    pub fn resume_all(&mut self) {
+        for strike in self.strikes.iter_mut().filter(|strike| strike.until == Duration::MAX) {
+            if let Some(number) = self.crew.number_of(&strike.who) {
+                strike.until = self.crew.resume(number);
+            }
+        }
+    }
+
+    /// After all faults: each lock can be acquired, and each permit at once with the others. What
+    /// cannot.
+    pub fn everything_is_free(&mut self) -> Vec<String> {
+        let mut failures = Vec::new();
+        for (lock, permits) in self.locks_in_use() {
+            let (primitive, times) = match permits {
+                Some(max) => (Primitive::Permit(max), max),
+                None => (Primitive::Mutex, 1),
+            };
+            let taken: Vec<_> = (0..times).map(|_| self.take(0, primitive, &lock)).collect();
+            for taken in taken {
+                let left = taken.and_then(|taken| self.give_back(&taken));
+                failures
+                    .extend(left.err().map(|failure| format!("after quiet, {lock}: {failure}")));
+            }
+        }
+        failures
     }
 
     /// Every lock and semaphore that was asked for, and how many permits there are of it.
-    pub(super) fn locks_in_use(&self) -> BTreeSet<(String, Option<u32>)> {
+    fn locks_in_use(&self) -> BTreeSet<(String, Option<u32>)> {
         let events = self.crew.record().events();
         let used = events.into_iter().filter_map(|event| match event.what {
             What::Invoke { mode: Mode::Permit { max }, .. } => Some((event.lock, Some(max))),
@@ -120,12 +159,10 @@ impl<'a> Stage<'a> {
     }
 
     /// What an attempt must say at last.
-    pub(super) fn hears(
-        &self,
-        by: &Try,
-        what: &str,
-        is_it: impl Fn(&What) -> bool,
-    ) -> Played<Event> {
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn hears(&self, by: &Try, what: &str, is_it: impl Fn(&What) -> bool) -> Played<Event> {
         let Try { who, attempt, since, .. } = by;
         let theirs = |event: &Event| event.who == *who && event.attempt == *attempt;
         let heard = self
@@ -136,7 +173,10 @@ impl<'a> Stage<'a> {
     }
 
     /// What an attempt must say by a time, on top of which the machine's noise is allowed.
-    pub(super) fn hears_by(
+    ///
+    /// # Errors
+    /// If it does not, or later.
+    pub fn hears_by(
         &self,
         by: &Try,
         what: &str,
@@ -153,12 +193,10 @@ impl<'a> Stage<'a> {
     }
 
     /// That an attempt has said nothing like it so far.
-    pub(super) fn has_not_heard(
-        &self,
-        by: &Try,
-        what: &str,
-        is_it: impl Fn(&What) -> bool,
-    ) -> Played {
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn has_not_heard(&self, by: &Try, what: &str, is_it: impl Fn(&What) -> bool) -> Played {
         let theirs = |event: &Event| event.who == by.who && event.attempt == by.attempt;
         let record = self.crew.record();
         match record.wait_for(by.since, Duration::ZERO, |event| theirs(event) && is_it(&event.what))
@@ -169,15 +207,19 @@ impl<'a> Stage<'a> {
     }
 }
 
-pub(super) fn acquired(what: &What) -> bool {
+/// A grant.
+#[must_use]
+pub fn acquired(what: &What) -> bool {
     matches!(what, What::Acquired { .. })
 }
 
-pub(super) fn wrote(expected: bool) -> impl Fn(&What) -> bool {
+/// A write that was accepted, or refused by its token.
+pub fn wrote(expected: bool) -> impl Fn(&What) -> bool {
     move |what| matches!(what, What::Wrote { accepted, .. } if *accepted == expected)
 }
 
 /// Any answer to a release.
-pub(super) fn left(what: &What) -> bool {
+#[must_use]
+pub fn left(what: &What) -> bool {
     matches!(what, What::Released | What::ReleaseFailed { .. })
 }
