@@ -125,7 +125,7 @@ impl Several {
         F: Future<Output = (ServerId, Answer)>,
     {
         let Stragglers { mut asked, mut pending, mut patience } = stragglers;
-        let mut left = Left { this: &self, ballot: &ballot, servers: pending };
+        let mut left = Unconfirmed { this: &self, ballot: &ballot, servers: pending };
         while !pending.is_empty() {
             tokio::select! {
                 biased;
@@ -187,13 +187,13 @@ impl Several {
 }
 
 /// Who has not confirmed yet. Dropped at any moment, those are asked again in the background.
-struct Left<'a> {
+struct Unconfirmed<'a> {
     this: &'a Arc<Several>,
     ballot: &'a Ballot,
     servers: ServerSet,
 }
 
-impl Drop for Left<'_> {
+impl Drop for Unconfirmed<'_> {
     fn drop(&mut self) {
         self.this.collect_later(self.ballot, self.servers);
     }

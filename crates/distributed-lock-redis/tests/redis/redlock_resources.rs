@@ -43,7 +43,7 @@ fn row_47_many_locks_on_a_majority_leave_nothing() {
 
 pub(crate) fn many_locks(urls: &str) {
     let urls: Vec<_> = urls.split(',').map(str::to_owned).collect();
-    crate::resources::use_many((500, 50), async || {
+    crate::resources::use_many((5_000, 500), async || {
         group::of(&urls).expiry(SECOND * 30).build().await.unwrap()
     });
     say("nothing is left");
