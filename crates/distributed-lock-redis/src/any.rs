@@ -31,7 +31,8 @@ pub struct AnyGrant(Held);
 #[derive(Debug)]
 enum Held {
     OnOne(RedisGrant),
-    OnSeveral(QuorumGrant),
+    /// Apart, or a lock on one server would take as much memory.
+    OnSeveral(Box<QuorumGrant>),
 }
 
 type AnyAttempt = Attempt<RedisKey, RedisPlace>;
@@ -41,7 +42,7 @@ fn on_one(granted: Granted<RedisGrant>) -> Granted<AnyGrant> {
 }
 
 fn on_several(granted: Granted<QuorumGrant>) -> Granted<AnyGrant> {
-    wrap(granted, Held::OnSeveral)
+    wrap(granted, |grant| Held::OnSeveral(Box::new(grant)))
 }
 
 fn wrap<G>(granted: Granted<G>, held: fn(G) -> Held) -> Granted<AnyGrant> {

@@ -96,7 +96,9 @@ impl OneServer {
             &self.options.period_ms,
             &self.client.channel,
         ];
-        let run = Run { text: &ACQUIRE, keys: &keys, arguments: &arguments };
+        // Who does not wait has nothing to say of it.
+        let said = if place.letterbox().is_some() { &arguments[..] } else { &arguments[..5] };
+        let run = Run { text: &ACQUIRE, keys: &keys, arguments: said };
         let (reply, sent) = self.request(place, run).await;
         if !reply.as_ref().is_err_and(may_be_partial) {
             place.is_answered();

@@ -17,37 +17,56 @@ const RESERVED: &str = "distributed-lock/1:{";
 #[derive(Clone)]
 pub struct RedisKey(Arc<Resource>);
 
+/// Held by every lock, so in one piece.
 struct Resource {
-    mutex: Box<str>,
+    /// The mutex key, then `distributed-lock/1:{T}:`, then `:` and the hash of the mutex key.
+    text: Box<str>,
+    mutex_ends: usize,
+    before_ends: usize,
     is_semaphore: bool,
-    /// `distributed-lock/1:{T}:`
-    before: Box<str>,
-    /// `:` and the hash of the mutex key.
-    after: Box<str>,
+}
+
+impl Resource {
+    fn mutex(&self) -> &str {
+        &self.text[..self.mutex_ends]
+    }
+
+    /// What the other keys begin with.
+    fn before(&self) -> &str {
+        &self.text[self.mutex_ends..self.before_ends]
+    }
+
+    /// What they end with.
+    fn after(&self) -> &str {
+        &self.text[self.before_ends..]
+    }
 }
 
 impl RedisKey {
     /// The keys for a name and a mode.
     pub(crate) fn new(prefix: &str, name: LockName<'_>, mode: Mode) -> LockResult<Self> {
-        let mutex = format!("{prefix}{name}").into_boxed_str();
-        if mutex.starts_with(RESERVED) {
+        let mut text = format!("{prefix}{name}");
+        if text.starts_with(RESERVED) {
             return Err(LockError::InvalidName(format!(
                 "its key would begin with {RESERVED:?}, which is kept for queues and counters"
             )));
         }
-        let before = format!("{RESERVED}{}}}:", tag_for(&mutex)).into_boxed_str();
-        let mut after = String::from(":");
-        for byte in &Sha256::digest(mutex.as_bytes())[..16] {
-            // Writing to a string does not fail.
-            let _ = write!(after, "{byte:02x}");
+        let (mutex_ends, hash) = (text.len(), Sha256::digest(text.as_bytes()));
+        let tag = tag_for(&text);
+        // Writing to a string does not fail.
+        let _ = write!(text, "{RESERVED}{tag}}}:");
+        let before_ends = text.len();
+        text.push(':');
+        for byte in &hash[..16] {
+            let _ = write!(text, "{byte:02x}");
         }
         let is_semaphore = matches!(mode, Mode::Permit { .. });
-        Ok(Self(Arc::new(Resource { mutex, is_semaphore, before, after: after.into() })))
+        Ok(Self(Arc::new(Resource { text: text.into(), mutex_ends, before_ends, is_semaphore })))
     }
 
     /// The plain string key that locks in other languages use too.
     pub(crate) fn mutex(&self) -> &str {
-        &self.0.mutex
+        self.0.mutex()
     }
 
     pub(crate) fn is_semaphore(&self) -> bool {
@@ -104,7 +123,7 @@ impl RedisKey {
     }
 
     fn beside(&self, kind: &str) -> String {
-        [&self.0.before, kind, &self.0.after].concat()
+        [self.0.before(), kind, self.0.after()].concat()
     }
 }
 
@@ -126,7 +145,7 @@ impl fmt::Debug for RedisKey {
 
 impl PartialEq for RedisKey {
     fn eq(&self, other: &Self) -> bool {
-        self.0.is_semaphore == other.0.is_semaphore && self.0.mutex == other.0.mutex
+        self.0.is_semaphore == other.0.is_semaphore && self.0.mutex() == other.0.mutex()
     }
 }
 
@@ -134,7 +153,7 @@ impl Eq for RedisKey {}
 
 impl Hash for RedisKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0.is_semaphore, &self.0.mutex).hash(state);
+        (self.0.is_semaphore, self.0.mutex()).hash(state);
     }
 }
 

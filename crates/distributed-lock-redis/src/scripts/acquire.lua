@@ -2,8 +2,9 @@
 -- handed over. All of these may be repeated.
 --
 -- ARGV: mode, owner, max, lease, place ('' only tries; '0' takes a new place; otherwise the place
--- that the caller had), period, channel. Returns 1, or '<place> <when to look again at the latest>':
--- for the first of those who wait, in how many ms the hold that ends next runs out; else -1.
+-- that the caller had); of those who wait also period and channel. Returns 1, or
+-- '<place> <when to look again at the latest>': for the first of those who wait, in how many ms the
+-- hold that ends next runs out; else -1.
 local max, lease = tonumber(ARGV[3]), tonumber(ARGV[4])
 local place, period, channel = ARGV[5], ARGV[6], ARGV[7]
 
