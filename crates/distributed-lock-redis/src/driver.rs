@@ -285,13 +285,8 @@ impl Driver for OneServer {
     }
 
     async fn fencing_token(&self, grant: &RedisGrant) -> LockResult<FencingToken> {
-        let (key, (code, _)) = (&grant.key, code(grant.mode));
-        let mut keys = vec![key.counter()];
-        match grant.mode {
-            Mode::Exclusive => keys.push(key.mutex().to_owned()),
-            Mode::Shared => keys.extend([key.holders(), key.mutex().to_owned()]),
-            Mode::Permit { .. } => keys.push(key.holders()),
-        }
+        let (mut keys, (code, _)) = (grant.key.all(), code(grant.mode));
+        keys.push(grant.key.counter());
         let owner = self.owner(grant.mode, grant.attempt);
         let run = Run { text: &DRAW, keys: &keys, arguments: &[code, &owner] };
         let Value::BulkString(drawn) = self.client.run(run, |_| ()).await? else {

@@ -13,7 +13,7 @@ use crate::script::{EXTEND, Run};
 
 /// How many leases one script extends: the server does nothing else for as long as that takes, some
 /// 0.2 ms.
-const AT_ONCE: usize = 200;
+pub(crate) const AT_ONCE: usize = 200;
 
 /// How many scripts are under way, so that the server need not wait for us between two.
 const UNDER_WAY: usize = 4;

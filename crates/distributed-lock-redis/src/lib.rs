@@ -98,7 +98,7 @@
 //! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
 //! | `quorum-queue`, `quorum-waiters`, and the same with `quorum-permit` | as the former two, on each of several servers | the same |
 //! | `permit-<number>` | a permit on several servers: a mutex | with its lease |
-//! | `counter`, `permit-counter` | the last fencing token; on several servers also whom it was drawn for | 1 hour after its last use |
+//! | `counter`, `permit-counter` | the last fencing token, and the token of whom it was drawn for | 1 hour after its last use |
 //!
 //! Each of several servers keeps the run ids of its group in `distributed-lock/1:{members}`, a hash, for
 //! a year after the last change.

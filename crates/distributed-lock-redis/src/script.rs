@@ -21,7 +21,7 @@ pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "a
 pub(crate) static RELEASE_ALONE: Text = script!("release_alone.lua");
 pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
 pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
-pub(crate) static DRAW: Text = script!("draw.lua");
+pub(crate) static DRAW: Text = script!("resource.lua", "counter.lua", "draw.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
@@ -29,7 +29,7 @@ pub(crate) static QUORUM_ACQUIRE: Text =
     script!("quorum_acquire_free.lua", "resource.lua", "quorum_acquire.lua");
 pub(crate) static QUORUM_UNDO: Text =
     script!("quorum_undo_alone.lua", "resource.lua", "quorum_undo.lua");
-pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "quorum_token.lua");
+pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "counter.lua", "quorum_token.lua");
 pub(crate) static INTRODUCE: Text = script!("introduce.lua");
 
 /// What is sent in one write.

@@ -10,13 +10,11 @@ use redis::Value;
 
 use super::{Member, QuorumGrant, Several};
 use crate::driver::GONE;
+use crate::extend::AT_ONCE;
 use crate::redlock::renewal::{Renewal, Renewed};
 use crate::redlock::servers::ServerId;
 use crate::redlock::tally::Answer;
 use crate::script::{EXTEND, Run};
-
-/// How many leases one script extends.
-const AT_ONCE: usize = 200;
 
 impl Several {
     pub(crate) async fn extend(

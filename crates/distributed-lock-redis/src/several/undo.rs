@@ -104,8 +104,12 @@ impl Several {
                 }
                 () = moment, if is_enough => {
                     left = left.without(pending);
-                    let stragglers = Stragglers { asked, pending, patience };
-                    drop(tokio::spawn(Arc::clone(self).see_to(stragglers, Arc::clone(&ballot))));
+                    let left = Unconfirmed {
+                        this: Arc::clone(self),
+                        ballot: Arc::clone(&ballot),
+                        servers: pending,
+                    };
+                    drop(tokio::spawn(left.see_to(asked, patience)));
                     break;
                 }
                 // A vote that nobody knows of may decide.
@@ -117,30 +121,6 @@ impl Several {
         }
         self.collect_later(&ballot, left);
         result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
-    }
-
-    /// Waits for those that took longer than the others.
-    async fn see_to<F>(self: Arc<Self>, stragglers: Stragglers<F>, ballot: Arc<Ballot>)
-    where
-        F: Future<Output = (ServerId, Answer)>,
-    {
-        let Stragglers { mut asked, mut pending, mut patience } = stragglers;
-        let mut left = Unconfirmed { this: &self, ballot: &ballot, servers: pending };
-        while !pending.is_empty() {
-            tokio::select! {
-                biased;
-                Some((server, answer)) = asked.next() => {
-                    pending.remove(server);
-                    if answer != Answer::Unknown {
-                        left.servers.remove(server);
-                    }
-                }
-                () = patience.is_over(pending) => {
-                    self.are_silent(pending);
-                    break;
-                }
-            }
-        }
     }
 
     /// Takes back one server's vote. A server that does not count is asked too.
@@ -186,22 +166,40 @@ impl Several {
     }
 }
 
-/// Who has not confirmed yet. Dropped at any moment, those are asked again in the background.
-struct Unconfirmed<'a> {
-    this: &'a Arc<Several>,
-    ballot: &'a Ballot,
+/// Who has not confirmed yet, and is not waited for. Dropped at any moment, also before its task has
+/// run, those are asked again in the background.
+struct Unconfirmed {
+    this: Arc<Several>,
+    ballot: Arc<Ballot>,
     servers: ServerSet,
 }
 
-impl Drop for Unconfirmed<'_> {
-    fn drop(&mut self) {
-        self.this.collect_later(self.ballot, self.servers);
+impl Unconfirmed {
+    async fn see_to<F>(mut self, mut asked: FuturesUnordered<F>, mut patience: Patience)
+    where
+        F: Future<Output = (ServerId, Answer)>,
+    {
+        let mut pending = self.servers;
+        while !pending.is_empty() {
+            tokio::select! {
+                biased;
+                Some((server, answer)) = asked.next() => {
+                    pending.remove(server);
+                    if answer != Answer::Unknown {
+                        self.servers.remove(server);
+                    }
+                }
+                () = patience.is_over(pending) => {
+                    self.this.are_silent(pending);
+                    break;
+                }
+            }
+        }
     }
 }
 
-/// Requests that others do not wait for.
-struct Stragglers<F> {
-    asked: FuturesUnordered<F>,
-    pending: ServerSet,
-    patience: Patience,
+impl Drop for Unconfirmed {
+    fn drop(&mut self) {
+        self.this.collect_later(&self.ballot, self.servers);
+    }
 }
