@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::failure::{ends_link, forbids, lock_error};
 use crate::link::Link;
 use crate::mailbox::Mailbox;
-use crate::script::{Request, Run};
+use crate::script::Request;
 
 /// The server, over one link at a time.
 ///
@@ -108,9 +108,13 @@ impl Client {
         Err(lock_error(RedisError::from((ErrorKind::Io, "the connection was closed twice"))))
     }
 
-    /// Runs a script on this link and no other.
-    pub(crate) async fn run_on(&self, link: &Link, run: Run<'_>) -> LockResult<Value> {
-        self.ask(link, run.into()).await.map_err(lock_error)
+    /// Makes a request on this link and no other.
+    pub(crate) async fn request_on(
+        &self,
+        link: &Link,
+        request: impl Into<Request<'_>>,
+    ) -> LockResult<Value> {
+        self.ask(link, request.into()).await.map_err(lock_error)
     }
 
     async fn ask(&self, link: &Link, request: Request<'_>) -> RedisResult<Value> {

@@ -258,7 +258,7 @@ impl Driver for OneServer {
         };
         let arguments = [code(*mode).0, &owner, &tombstone];
         let run = Run { text: &WITHDRAW, keys: &keys, arguments: &arguments };
-        self.client.run_on(&link, run).await.map(drop)
+        self.client.request_on(&link, run).await.map(drop)
     }
 
     async fn extend(&self, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {

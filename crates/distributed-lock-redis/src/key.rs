@@ -105,16 +105,20 @@ impl RedisKey {
     /// The keys that the scripts over one resource take on each of several servers, the counter last.
     /// A permit has a mutex of its own, with this number.
     pub(crate) fn on_each(&self, slot: Option<u32>) -> Vec<String> {
-        let (queue, waiters) = match self.0.is_semaphore {
-            true => ("quorum-permit-queue", "quorum-permit-waiters"),
-            false => ("quorum-queue", "quorum-waiters"),
-        };
+        let queue = if self.0.is_semaphore { "quorum-permit-queue" } else { "quorum-queue" };
+        let [mutex, waiters, written] = self.mutex_on_each(slot);
+        vec![self.holders(), self.beside(queue), waiters, mutex, written, self.counter()]
+    }
+
+    /// Of those: the mutex key, those who wait, and how long the lease of the mutex key's owner is.
+    pub(crate) fn mutex_on_each(&self, slot: Option<u32>) -> [String; 3] {
+        let is_semaphore = self.0.is_semaphore;
+        let waiters = if is_semaphore { "quorum-permit-waiters" } else { "quorum-waiters" };
         let (mutex, written) = match slot {
             Some(slot) => (self.slot(slot), self.beside(&format!("permit-{slot}-written"))),
             None => (self.mutex().to_owned(), self.written()),
         };
-        let before = [self.holders(), self.beside(queue), self.beside(waiters)];
-        before.into_iter().chain([mutex, written, self.counter()]).collect()
+        [mutex, self.beside(waiters), written]
     }
 
     /// The mutex of a permit on each of several servers.

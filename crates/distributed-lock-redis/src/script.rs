@@ -25,10 +25,8 @@ pub(crate) static DRAW: Text = script!("resource.lua", "counter.lua", "draw.lua"
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
-pub(crate) static QUORUM_ACQUIRE: Text =
-    script!("quorum_acquire_free.lua", "resource.lua", "quorum_acquire.lua");
-pub(crate) static QUORUM_UNDO: Text =
-    script!("quorum_undo_alone.lua", "resource.lua", "quorum_undo.lua");
+pub(crate) static QUORUM_ACQUIRE: Text = script!("resource.lua", "quorum_acquire.lua");
+pub(crate) static QUORUM_UNDO: Text = script!("resource.lua", "quorum_undo.lua");
 pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "counter.lua", "quorum_token.lua");
 pub(crate) static INTRODUCE: Text = script!("introduce.lua");
 

@@ -45,6 +45,19 @@ impl Bare {
         assert_eq!(released, 1);
     }
 
+    pub(crate) async fn lock(&mut self, key: &str) {
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(OWNER).arg("NX").arg("PX").arg(30_000);
+        let _: () = set.query_async(&mut self.connection).await.unwrap();
+    }
+
+    pub(crate) async fn unlock(&mut self, key: &str) {
+        let mut release = redis::cmd("EVALSHA");
+        release.arg(&self.release).arg(1).arg(key).arg(OWNER);
+        let released: u32 = release.query_async(&mut self.connection).await.unwrap();
+        assert_eq!(released, 1);
+    }
+
     /// The requests that the library makes for a free mutex, with keys as long.
     pub(crate) async fn same_requests(&mut self, name: &str) {
         let mutex = format!("distributed-lock:{name}");

@@ -6,6 +6,7 @@ use distributed_lock_core::traits::{DistributedLock, LockHandle, LockProvider};
 use distributed_lock_redis::RedisLockProvider;
 use distributed_lock_testkit::servers::RedisServer;
 
+use crate::bare::Bare;
 use crate::{report, spinner};
 
 const BLOCKS: usize = 60;
@@ -23,6 +24,33 @@ async fn measure(server: &RedisServer) {
     let builder = five.iter().fold(builder, |builder, server| builder.add_server(server.url()));
     let on_five = builder.build().await.unwrap();
     let on_one = RedisLockProvider::builder().add_server(server.url()).build().await.unwrap();
+    let mut bare: Vec<Bare> = Vec::new();
+    for server in &five {
+        bare.push(Bare::connect(&server.url()).await);
+    }
+    let mut alone = Bare::connect(&server.url()).await;
+    let (mut one, mut several, mut maj) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..BLOCKS {
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            alone.lock_and_unlock("bare").await;
+        }
+        one.push(start.elapsed() / ROUNDS);
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            futures_util::future::join_all(bare.iter_mut().map(|b| b.lock("bare"))).await;
+            futures_util::future::join_all(bare.iter_mut().map(|b| b.unlock("bare"))).await;
+        }
+        several.push(start.elapsed() / ROUNDS);
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            futures_util::future::join_all(bare[..3].iter_mut().map(|b| b.lock("bare"))).await;
+            futures_util::future::join_all(bare[..3].iter_mut().map(|b| b.unlock("bare"))).await;
+        }
+        maj.push(start.elapsed() / ROUNDS);
+    }
+    report("bare five beside bare one", "-", &one, &several);
+    report("bare three beside bare one", "-", &one, &maj);
     let beside = async |what, goal| {
         let (mut one, mut several) = (Vec::new(), Vec::new());
         for _ in 0..BLOCKS {

@@ -34,7 +34,13 @@ impl Timing {
     /// request, and is shorter than the servers' by the drift.
     #[must_use]
     pub fn lease(self, sent: Moment) -> Lease {
-        Lease::from_request(sent, self.expiry.saturating_sub(self.drift))
+        Lease::from_request(sent, self.validity())
+    }
+
+    /// For how long a lock may be relied on from its first request on.
+    #[must_use]
+    pub fn validity(self) -> Duration {
+        self.expiry.saturating_sub(self.drift)
     }
 
     /// Whether enough is left of a lease that was asked for at `sent`.

@@ -38,7 +38,11 @@ local function enqueue()
   keep_waiters(QUEUE_MS)
 end
 
-if is_withdrawn(token) then return { 2 } end
+if is_withdrawn(token) then
+  -- What it may have set without a script.
+  give_back()
+  return { 2 }
+end
 if is_own() then return { 1 } end
 if is_free(mode, max) and not (mode == 's' and writer_waits()) then
   grant(mode, owner, lease, lease)

@@ -19,7 +19,7 @@ use crate::redlock::servers::ServerSet;
 
 /// The votes that are to be taken back from one server, by their owners, and until when they may
 /// last there.
-pub(super) type Debts = BTreeMap<String, (Ballot, Moment)>;
+pub(super) type Debts = BTreeMap<String, (Arc<Ballot>, Moment)>;
 
 /// The background visits of one provider.
 #[derive(Debug, Default)]
@@ -85,13 +85,13 @@ impl Several {
     }
 
     /// Takes a vote back from these as soon as they answer, unless it has run out by then.
-    pub(super) fn collect_later(self: &Arc<Self>, ballot: &Ballot, servers: ServerSet) {
+    pub(super) fn collect_later(self: &Arc<Self>, ballot: &Arc<Ballot>, servers: ServerSet) {
         if servers.is_empty() {
             return;
         }
         let ends = self.timing.all_over(self.now());
         for member in self.members.iter().filter(|member| servers.contains(member.id)) {
-            member.debts().insert(ballot.owner.clone(), (ballot.clone(), ends));
+            member.debts().insert(ballot.owner.clone(), (Arc::clone(ballot), ends));
         }
         self.visit_soon();
     }
@@ -132,7 +132,7 @@ impl Several {
         let Ok(Ok(link)) = tokio::time::timeout(limit, member.client.link_apart()).await else {
             return;
         };
-        let owed: Vec<Ballot> = member.debts().values().map(|(ballot, _)| ballot.clone()).collect();
+        let owed: Vec<_> = member.debts().values().map(|(ballot, _)| Arc::clone(ballot)).collect();
         for ballot in owed {
             let undone = self.undo_over(&link, member, &ballot, End::Whole);
             match tokio::time::timeout(limit, undone).await {

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::Value;
 
+use super::inquiry::{Heard, Inquiry};
 use super::{Member, QuorumGrant, Several};
 use crate::driver::GONE;
 use crate::extend::AT_ONCE;
@@ -26,31 +25,34 @@ impl Several {
         for server in self.quorum.all().without(reachable).iter() {
             begun.on_answer(server, Answer::Unknown);
         }
-        let mut pending = reachable;
         let mut renewals = vec![begun; grants.len()];
         let mut results: Vec<Option<Renewed>> = vec![None; grants.len()];
-        let members = self.members.iter().filter(|member| reachable.contains(member.id));
-        let mut asked: FuturesUnordered<_> =
-            members.map(|member| self.extend_on(member, grants)).collect();
-        let mut patience = self.patience();
+        let requests: Arc<[_]> = grants
+            .chunks(AT_ONCE)
+            .map(|some| Extending::new(some, &self.options.expiry_ms))
+            .collect();
+        let mut inquiry = Inquiry::new(self);
+        for server in reachable.iter() {
+            inquiry.ask(server, Arc::clone(self).extend_on(server, Arc::clone(&requests)));
+        }
         while results.iter().any(Option::is_none) {
-            tokio::select! {
-                biased;
-                Some((server, answers)) = asked.next() => {
-                    pending.remove(server);
+            match inquiry.next().await {
+                Heard::Answer(server, answers) => {
                     for ((renewal, result), answer) in
                         renewals.iter_mut().zip(&mut results).zip(answers)
                     {
                         *result = result.or(renewal.on_answer(server, answer));
                     }
                 }
-                () = patience.is_over(pending) => {
-                    self.are_silent(pending);
+                Heard::Silence => {
                     for (renewal, result) in renewals.iter_mut().zip(&mut results) {
                         *result = result.or(renewal.on_tick(self.now().max(renewal.wake_at())));
                     }
                 }
             }
+        }
+        if !inquiry.pending().is_empty() {
+            drop(tokio::spawn(inquiry.hear_out(|_, _| ())));
         }
         let outcome = |(grant, result): (&&QuorumGrant, Option<Renewed>)| match result {
             Some(Renewed::Extended(lease)) => self.extended(grant, lease),
@@ -65,39 +67,29 @@ impl Several {
         Extension::Extended(lease)
     }
 
-    async fn extend_on(&self, member: &Member, grants: &[&QuorumGrant]) -> (ServerId, Vec<Answer>) {
-        let mut answers = Vec::with_capacity(grants.len());
-        for some in grants.chunks(AT_ONCE) {
-            match self.extend_some(member, some).await {
+    async fn extend_on(
+        self: Arc<Self>,
+        server: ServerId,
+        requests: Arc<[Extending]>,
+    ) -> (ServerId, Vec<Answer>) {
+        let mut answers = Vec::new();
+        for request in requests.iter() {
+            match self.extend_some(self.member(server), request).await {
                 Ok(extended) => answers.extend(extended),
                 Err(error) => {
-                    tracing::debug!(server = member.id.0 + 1, %error, "extension not answered");
+                    tracing::debug!(server = server.0 + 1, %error, "extension not answered");
                     break;
                 }
             }
         }
-        answers.resize(grants.len(), Answer::Unknown);
-        (member.id, answers)
+        answers.resize(requests.iter().map(|request| request.count).sum(), Answer::Unknown);
+        (server, answers)
     }
 
-    async fn extend_some(
-        &self,
-        member: &Member,
-        grants: &[&QuorumGrant],
-    ) -> LockResult<Vec<Answer>> {
-        let mut keys = Vec::with_capacity(grants.len() * 3);
-        let mut arguments = vec![self.options.expiry_ms.as_str()];
-        for grant in grants {
-            let ballot = &grant.ballot;
-            let [holders, _, _, mutex, written, counter] = ballot.keys.as_slice() else { continue };
-            match ballot.code {
-                "x" => keys.extend([mutex.clone(), written.clone(), counter.clone()]),
-                _ => keys.extend([holders.clone(), mutex.clone()]),
-            }
-            arguments.extend([ballot.code, ballot.owner.as_str()]);
-        }
-        let run = Run { text: &EXTEND, keys: &keys, arguments: &arguments };
-        let reply = self.run(member, run, |_| ()).await?;
+    async fn extend_some(&self, member: &Member, request: &Extending) -> LockResult<Vec<Answer>> {
+        let arguments: Vec<_> = request.arguments.iter().map(String::as_str).collect();
+        let run = Run { text: &EXTEND, keys: &request.keys, arguments: &arguments };
+        let reply = self.request(member, run, |_| true).await?;
         let Value::Array(outcomes) = reply else {
             return Err(LockError::backend("an extension was answered with something else"));
         };
@@ -106,5 +98,28 @@ impl Several {
             _ => Answer::No,
         };
         Ok(outcomes.iter().map(answer).collect())
+    }
+}
+
+/// A request that extends some holds, the same for every server.
+struct Extending {
+    keys: Vec<String>,
+    arguments: Vec<String>,
+    count: usize,
+}
+
+impl Extending {
+    fn new(grants: &[&QuorumGrant], lease_ms: &str) -> Self {
+        let (mut keys, mut arguments) = (Vec::new(), vec![lease_ms.to_owned()]);
+        for grant in grants {
+            let ballot = &grant.ballot;
+            let [mutex, _, written] = ballot.key.mutex_on_each(ballot.slot);
+            match ballot.code {
+                "x" => keys.extend([mutex, written, ballot.key.counter()]),
+                _ => keys.extend([ballot.key.holders(), mutex]),
+            }
+            arguments.extend([ballot.code.to_owned(), ballot.owner.clone()]);
+        }
+        Self { keys, arguments, count: grants.len() }
     }
 }

@@ -2,42 +2,43 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use distributed_lock_core::FencingToken;
 use distributed_lock_core::clock::Moment;
 use distributed_lock_core::driver::Lease;
 use distributed_lock_core::error::{LockError, LockResult};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::Value;
 
 use super::Several;
-use super::acquire::QuorumAttempt;
+use super::inquiry::{Heard, Inquiry};
 use super::place::Ballot;
 use super::undo::End;
 use crate::driver::{GONE, unexpected};
 use crate::redlock::drawing::{Drawing, DrawingCommand, Raised};
-use crate::redlock::servers::{ServerId, ServerSet};
+use crate::redlock::servers::ServerId;
 use crate::redlock::undoing::Undone;
 use crate::script::{QUORUM_TOKEN, Run};
+
+/// A few times what a request takes.
+const FRESH: Duration = Duration::from_millis(3);
 
 /// A lock held on a majority of the servers.
 #[derive(Debug)]
 pub(crate) struct QuorumGrant {
-    pub(super) ballot: Ballot,
+    pub(super) ballot: Arc<Ballot>,
     deadline: AtomicU64,
     is_released: AtomicBool,
 }
 
 impl QuorumGrant {
-    pub(super) fn new(attempt: &QuorumAttempt, mut ballot: Ballot, lease: Lease) -> Self {
-        // Leaving those that have refused it.
-        if !attempt.place.on_each.letterboxes.is_empty() {
-            ballot.waiter = attempt.token().ok();
-            ballot.asked = ballot.links.keys().copied().collect();
-        }
+    pub(super) fn new(ballot: Arc<Ballot>, lease: Lease) -> Self {
         let deadline = AtomicU64::new(lease.deadline().as_nanos());
         Self { ballot, deadline, is_released: AtomicBool::new(false) }
+    }
+
+    fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
     pub(super) fn extend_to(&self, deadline: Moment) {
@@ -48,14 +49,22 @@ impl QuorumGrant {
 impl Several {
     pub(crate) async fn release(self: &Arc<Self>, grant: &QuorumGrant) -> LockResult<()> {
         let was_sent = grant.is_released.swap(true, Ordering::Relaxed);
-        let deadline = Moment::from_nanos(grant.deadline.load(Ordering::Relaxed));
-        match self.undo(&grant.ballot, End::Whole).await {
+        let end = if self.is_alone(grant) { End::Alone } else { End::Whole };
+        match self.undo(&grant.ballot, end).await {
             Undone::Released => Ok(()),
             // The first request has released it, and its reply was lost.
-            Undone::Gone if was_sent && self.now() < deadline => Ok(()),
+            Undone::Gone if was_sent && self.now() < grant.deadline() => Ok(()),
             Undone::Gone => Err(LockError::LockLost(GONE.into())),
             Undone::Unknown => Err(self.too_few()),
         }
+    }
+
+    /// A mutex held for so short that most likely nobody has come to wait.
+    fn is_alone(&self, grant: &QuorumGrant) -> bool {
+        let Ballot { code, waiter, key, .. } = &*grant.ballot;
+        let left = grant.deadline().since(self.now());
+        let is_fresh = left + FRESH > self.timing.validity();
+        *code == "x" && waiter.is_none() && is_fresh && !self.contended.is(key)
     }
 
     /// Draws the fencing token of a held lock.
@@ -64,8 +73,7 @@ impl Several {
         let reachable = self.reachable();
         loop {
             // What was asked before is of no more interest: its reply is not read.
-            let mut asked = FuturesUnordered::new();
-            let mut pending = ServerSet::NONE;
+            let mut inquiry = Inquiry::new(self);
             for command in &commands {
                 let (server, number) = match command {
                     DrawingCommand::Step(server) => (*server, None),
@@ -74,37 +82,27 @@ impl Several {
                     DrawingCommand::Gone => return Err(LockError::LockLost(GONE.into())),
                     DrawingCommand::TooFew => return Err(self.too_few()),
                 };
-                pending.insert(server);
+                let (this, ballot) = (Arc::clone(self), Arc::clone(&grant.ballot));
                 let is_reachable = reachable.contains(server);
-                asked.push(async move {
+                inquiry.ask(server, async move {
                     match is_reachable {
-                        true => (server, self.count(server, grant, number).await),
-                        false => (server, Err(self.too_few())),
+                        true => (server, this.count(server, &ballot, number).await),
+                        false => (server, Err(this.too_few())),
                     }
                 });
             }
-            let mut patience = self.patience();
             let is_step = matches!(commands.first(), Some(DrawingCommand::Step(_)));
             commands = loop {
-                let next = tokio::select! {
-                    biased;
-                    Some((server, counted)) = asked.next() => {
-                        pending.remove(server);
-                        match counted {
-                            Err(_) => drawing.on_unknown(server),
-                            Ok(Counted::At(number)) if is_step => {
-                                drawing.on_step(server, Some(number))
-                            }
-                            Ok(Counted::NotOwner) if is_step => drawing.on_step(server, None),
-                            Ok(Counted::At(_)) => drawing.on_raise(server, Raised::Yes),
-                            Ok(Counted::NotOwner) => drawing.on_raise(server, Raised::NotOwner),
-                            Ok(Counted::Behind) => drawing.on_raise(server, Raised::Behind),
-                        }
-                    }
-                    () = patience.is_over(pending) => {
-                        self.are_silent(pending);
-                        drawing.on_patience_over()
-                    }
+                let next = match inquiry.next().await {
+                    Heard::Answer(server, counted) => match counted {
+                        Err(_) => drawing.on_unknown(server),
+                        Ok(Counted::At(number)) if is_step => drawing.on_step(server, Some(number)),
+                        Ok(Counted::NotOwner) if is_step => drawing.on_step(server, None),
+                        Ok(Counted::At(_)) => drawing.on_raise(server, Raised::Yes),
+                        Ok(Counted::NotOwner) => drawing.on_raise(server, Raised::NotOwner),
+                        Ok(Counted::Behind) => drawing.on_raise(server, Raised::Behind),
+                    },
+                    Heard::Silence => drawing.on_patience_over(),
                 };
                 if !next.is_empty() {
                     break next;
@@ -116,15 +114,14 @@ impl Several {
     async fn count(
         &self,
         server: ServerId,
-        grant: &QuorumGrant,
+        ballot: &Ballot,
         number: Option<u64>,
     ) -> LockResult<Counted> {
-        let member = &self.members[usize::from(server.0)];
         let number = number.map(|number| number.to_string()).unwrap_or_default();
-        let Ballot { keys, code, owner, .. } = &grant.ballot;
-        let arguments = [*code, owner.as_str(), &number];
-        let run = Run { text: &QUORUM_TOKEN, keys, arguments: &arguments };
-        counted(&self.run(member, run, |_| ()).await?)
+        let keys = ballot.key.on_each(ballot.slot);
+        let arguments = [ballot.code, ballot.owner.as_str(), &number];
+        let run = Run { text: &QUORUM_TOKEN, keys: &keys, arguments: &arguments };
+        counted(&self.request(self.member(server), run, |_| true).await?)
     }
 }
 

@@ -5,11 +5,12 @@ mod acquire;
 mod away;
 mod extend;
 mod hold;
+mod inquiry;
 mod member;
-mod patience;
 mod permit;
 mod place;
 mod undo;
+mod vote;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,16 +20,17 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::{Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability};
 
 use self::away::Visits;
+use crate::free::Contended;
 use crate::holder;
 use crate::key::RedisKey;
 use crate::options::RedisOptions;
 use crate::redlock::guard::Group;
-use crate::redlock::servers::Quorum;
+use crate::redlock::servers::{Quorum, ServerId};
 use crate::redlock::timing::Timing;
 
 pub(crate) use hold::QuorumGrant;
+pub(crate) use inquiry::longest_wait;
 pub(crate) use member::Member;
-pub(crate) use patience::longest_wait;
 pub(crate) use place::QuorumPlace;
 
 /// A slot-based semaphore has no more permits.
@@ -44,6 +46,7 @@ pub(crate) struct Several {
     operation_timeout: Duration,
     clock: Arc<dyn Clock>,
     visits: Mutex<Visits>,
+    contended: Contended,
 }
 
 impl Several {
@@ -57,8 +60,18 @@ impl Several {
         let group = Mutex::new(Group::new(quorum, options.restart_guard));
         let patience = patience(options.expiry, operation_timeout);
         let timing = Timing::new(options.expiry, options.min_validity, patience);
-        let visits = Mutex::default();
-        Arc::new(Self { members, group, quorum, timing, options, operation_timeout, clock, visits })
+        let (visits, contended) = Default::default();
+        Arc::new(Self {
+            members,
+            group,
+            quorum,
+            timing,
+            options,
+            operation_timeout,
+            clock,
+            visits,
+            contended,
+        })
     }
 
     pub(crate) fn resolve(&self, name: LockName<'_>, mode: Mode) -> LockResult<RedisKey> {
@@ -83,6 +96,10 @@ impl Several {
         }
         let asked = self.members.iter().map(|member| Box::pin(holder::of(&member.client, key)));
         Ok(futures_util::future::select_ok(asked).await?.0)
+    }
+
+    fn member(&self, server: ServerId) -> &Member {
+        &self.members[usize::from(server.0)]
     }
 
     fn now(&self) -> Moment {

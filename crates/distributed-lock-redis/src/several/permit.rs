@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use distributed_lock_core::error::LockResult;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::{Cmd, Value};
 
+use super::Several;
 use super::acquire::{Outcome, QuorumAttempt, random};
-use super::{Member, Several};
+use super::inquiry::{Heard, Inquiry};
 use crate::driver::unexpected;
 use crate::failure::lock_error;
 use crate::redlock::servers::ServerId;
@@ -57,33 +56,24 @@ impl Several {
     ) -> LockResult<Vec<u32>> {
         let mut command = redis::cmd("MGET");
         command.arg(slots.iter().map(|slot| attempt.key.slot(*slot)).collect::<Vec<_>>());
-        let command = &command;
-        let mut pending = self.reachable();
-        let members = self.members.iter().filter(|member| pending.contains(member.id));
-        let mut asked: FuturesUnordered<_> = members.map(|member| look(member, command)).collect();
+        let command = Arc::new(command);
+        let mut inquiry = Inquiry::new(self);
+        for server in self.reachable().iter() {
+            inquiry.ask(server, Arc::clone(self).look(server, Arc::clone(&command)));
+        }
         let mut free = vec![0_usize; slots.len()];
         let (mut answered, mut failure) = (0, None);
-        let mut patience = self.patience();
-        while answered < self.quorum.majority() && !pending.is_empty() {
-            tokio::select! {
-                biased;
-                Some((server, reply)) = asked.next() => {
-                    pending.remove(server);
-                    match reply {
-                        Ok(Value::Array(values)) => {
-                            answered += 1;
-                            for (count, value) in free.iter_mut().zip(values) {
-                                *count += usize::from(value == Value::Nil);
-                            }
-                        }
-                        Ok(_) => failure = Some(unexpected()),
-                        Err(error) => failure = Some(error),
+        while answered < self.quorum.majority() && !inquiry.pending().is_empty() {
+            match inquiry.next().await {
+                Heard::Answer(_, Ok(Value::Array(values))) => {
+                    answered += 1;
+                    for (count, value) in free.iter_mut().zip(values) {
+                        *count += usize::from(value == Value::Nil);
                     }
                 }
-                () = patience.is_over(pending) => {
-                    self.are_silent(pending);
-                    break;
-                }
+                Heard::Answer(_, Ok(_)) => failure = Some(unexpected()),
+                Heard::Answer(_, Err(error)) => failure = Some(error),
+                Heard::Silence => break,
             }
         }
         if answered < self.quorum.majority() {
@@ -93,12 +83,16 @@ impl Several {
         let is_free = |(slot, count): (&u32, &usize)| (*count >= answered).then_some(*slot);
         Ok(slots.iter().zip(&free).filter_map(is_free).collect())
     }
-}
 
-async fn look(member: &Member, command: &Cmd) -> (ServerId, LockResult<Value>) {
-    let reply = match member.link().await {
-        Ok(link) => link.call(command).await.map_err(lock_error),
-        Err(error) => Err(error),
-    };
-    (member.id, reply)
+    async fn look(
+        self: Arc<Self>,
+        server: ServerId,
+        command: Arc<Cmd>,
+    ) -> (ServerId, LockResult<Value>) {
+        let reply = match self.member(server).link().await {
+            Ok(link) => link.call(&command).await.map_err(lock_error),
+            Err(error) => Err(error),
+        };
+        (server, reply)
+    }
 }

@@ -1,9 +1,11 @@
 //! What an attempt has on several servers before it is granted.
 
-use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distributed_lock_core::AttemptToken;
 
+use super::vote::Vote;
+use crate::key::RedisKey;
 use crate::link::Link;
 use crate::mailbox::Letterbox;
 use crate::redlock::servers::{ServerId, ServerSet};
@@ -11,42 +13,129 @@ use crate::redlock::servers::{ServerId, ServerSet};
 /// The rounds that are not undone everywhere, and the boxes for messages of each server.
 #[derive(Debug, Default)]
 pub(crate) struct QuorumPlace {
-    pub(super) rounds: Vec<Ballot>,
+    pub(super) rounds: Vec<Arc<Ballot>>,
     pub(super) letterboxes: Vec<Letterbox>,
-}
-
-/// One round's votes.
-#[derive(Debug, Clone)]
-pub(crate) struct Ballot {
-    pub(super) keys: Vec<String>,
-    pub(super) code: &'static str,
-    pub(super) owner: String,
-    /// Where it may have a vote, or get one.
-    pub(super) asked: ServerSet,
-    /// Where a request of it may still arrive.
-    pub(super) unanswered: ServerSet,
-    /// The links on which requests have left, which keep their order.
-    pub(super) links: BTreeMap<ServerId, u64>,
-    /// The attempt, if it waits in the queues.
-    pub(super) waiter: Option<AttemptToken>,
 }
 
 impl QuorumPlace {
     pub(crate) fn has_something(&self) -> bool {
-        !self.rounds.is_empty() || !self.letterboxes.is_empty()
+        !self.rounds.is_empty() || self.is_waiting()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.letterboxes.is_empty()
     }
 }
 
+/// One round: what it asks every server for, and what has become of that.
+#[derive(Debug)]
+pub(super) struct Ballot {
+    pub(super) key: RedisKey,
+    /// A permit is a mutex with a number.
+    pub(super) slot: Option<u32>,
+    pub(super) code: &'static str,
+    pub(super) owner: String,
+    /// The attempt, if it waits in the queues.
+    pub(super) waiter: Option<AttemptToken>,
+    requests: Mutex<Requests>,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// On which link those of each server have left; links keep their order.
+    links: Vec<(ServerId, SentOn)>,
+    answered: ServerSet,
+    /// Who has nothing of it.
+    without: ServerSet,
+    are_over: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum SentOn {
+    Link(u64),
+    Several,
+}
+
 impl Ballot {
-    /// No link has this number.
-    pub(super) const SEVERAL_LINKS: u64 = u64::MAX;
+    pub(super) fn new(
+        (key, slot): (RedisKey, Option<u32>),
+        (code, owner): (&'static str, String),
+        waiter: Option<AttemptToken>,
+    ) -> Self {
+        Self { key, slot, code, owner, waiter, requests: Mutex::default() }
+    }
+
+    /// The places of one who waits in the queues of these, without any vote.
+    pub(super) fn in_queues(
+        key: (RedisKey, Option<u32>),
+        waiter: AttemptToken,
+        servers: ServerSet,
+    ) -> Self {
+        let links = servers.iter().map(|server| (server, SentOn::Several)).collect();
+        let (answered, without, are_over) = (servers, ServerSet::NONE, true);
+        let requests = Mutex::new(Requests { links, answered, without, are_over });
+        let (code, owner) = ("x", waiter.to_string());
+        Self { requests, ..Self::new(key, (code, owner), Some(waiter)) }
+    }
+
+    /// A request is about to leave. It must not if this says no.
+    pub(super) fn may_leave(&self, server: ServerId, link: &Link) -> bool {
+        let mut requests = self.requests();
+        if requests.are_over {
+            return false;
+        }
+        match requests.links.iter_mut().find(|(id, _)| *id == server) {
+            Some((_, sent_on)) if *sent_on != SentOn::Link(link.number) => {
+                *sent_on = SentOn::Several;
+            }
+            Some(_) => {}
+            None => requests.links.push((server, SentOn::Link(link.number))),
+        }
+        true
+    }
+
+    /// No more requests leave, so that what undoes them is behind all of them.
+    pub(super) fn is_over(&self) {
+        self.requests().are_over = true;
+    }
+
+    /// A server has answered.
+    pub(super) fn is_answered(&self, server: ServerId, vote: &Vote) {
+        let mut requests = self.requests();
+        requests.answered.insert(server);
+        if !matches!(vote, Vote::Granted) {
+            requests.without.insert(server);
+        }
+    }
+
+    /// Whom requests have left to.
+    pub(super) fn asked(&self) -> ServerSet {
+        self.requests().links.iter().map(|(server, _)| *server).collect()
+    }
+
+    /// Where there may be a vote, or will be.
+    pub(super) fn may_be_on(&self) -> ServerSet {
+        self.asked().without(self.requests().without)
+    }
+
+    /// Who has answered.
+    pub(super) fn answered(&self) -> ServerSet {
+        self.requests().answered
+    }
 
     /// Whether a request may come to a server after one that leaves on this link now.
     pub(super) fn may_come_after(&self, server: ServerId, link: &Link) -> bool {
-        self.unanswered.contains(server) && self.links.get(&server) != Some(&link.number)
+        let requests = self.requests();
+        let is_elsewhere =
+            |(id, on): &(ServerId, SentOn)| *id == server && *on != SentOn::Link(link.number);
+        !requests.answered.contains(server) && requests.links.iter().any(is_elsewhere)
     }
 
     pub(super) fn waiter(&self) -> String {
         self.waiter.map(|token| token.to_string()).unwrap_or_default()
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

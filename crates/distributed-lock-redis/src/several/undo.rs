@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use distributed_lock_core::Mode;
 use distributed_lock_core::error::LockResult;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::acquire::QuorumAttempt;
-use super::patience::Patience;
+use super::inquiry::{Heard, Inquiry};
 use super::place::Ballot;
 use super::{Member, Several};
 use crate::link::Link;
 use crate::redlock::servers::{ServerId, ServerSet};
 use crate::redlock::tally::Answer;
 use crate::redlock::undoing::{Undoing, Undone};
-use crate::script::{QUORUM_UNDO, Run};
+use crate::script::{QUORUM_UNDO, RELEASE_ALONE, Run};
 
 /// What ends when votes are taken back.
 #[derive(Clone, Copy, PartialEq)]
@@ -27,6 +25,9 @@ pub(super) enum End {
     Round,
     /// A hold or an attempt: whose turn it may be is told.
     Whole,
+    /// A hold that most likely nobody waits for. Nobody is in a hurry to have it on every server, so
+    /// only a majority is waited for.
+    Alone,
 }
 
 /// How long those are waited for whose answers come a little after the others'.
@@ -41,17 +42,10 @@ impl Several {
             place.letterboxes.clear();
             // It has a place in the queues of those, too, who have refused it: that goes with a vote
             // which it does not have.
-            let mode = attempt.mode;
-            place.rounds.push(Ballot {
-                keys: attempt.key.on_each(matches!(mode, Mode::Permit { .. }).then_some(0)),
-                code: "x",
-                owner: token.to_string(),
-                // Who is away forgets it by itself, since it does not tick any more.
-                asked: self.reachable(),
-                unanswered: ServerSet::NONE,
-                links: Default::default(),
-                waiter: Some(token),
-            });
+            let slot = matches!(attempt.mode, Mode::Permit { .. }).then_some(0);
+            // Who is away forgets it by itself, since it does not tick any more.
+            let places = Ballot::in_queues((attempt.key.clone(), slot), token, self.reachable());
+            place.rounds.push(Arc::new(places));
         }
         // Each stays until it is undone, in case this future is dropped.
         while let Some(ballot) = place.rounds.last() {
@@ -63,19 +57,21 @@ impl Several {
 
     /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
     /// for the others; those who take longer, or are away, are seen to in the background.
-    pub(super) async fn undo(self: &Arc<Self>, ballot: &Ballot, end: End) -> Undone {
+    pub(super) async fn undo(self: &Arc<Self>, ballot: &Arc<Ballot>, end: End) -> Undone {
+        ballot.is_over();
         let mut undoing = Undoing::everywhere(self.quorum);
         let reachable = self.reachable();
-        let ballot = Arc::new(ballot.clone());
-        let mut left = ballot.asked;
+        let has_places = ballot.waiter.is_some() && end != End::Round;
+        let asked = if has_places { ballot.asked() } else { ballot.may_be_on() };
         let mut result = None;
-        let mut asked = FuturesUnordered::new();
-        let mut pending = ServerSet::NONE;
+        // A vote that nobody knows of may decide: every server has the time of all.
+        let mut inquiry = Inquiry::of_all(self);
+        let mut left = asked;
         for server in self.quorum.all().iter() {
-            let answer = match (ballot.asked.contains(server), reachable.contains(server)) {
+            let answer = match (asked.contains(server), reachable.contains(server)) {
                 (true, true) => {
-                    asked.push(Arc::clone(self).undo_on(server, Arc::clone(&ballot), end));
-                    pending.insert(server);
+                    let undo = Arc::clone(self).undo_on(server, Arc::clone(ballot), end);
+                    inquiry.ask(server, undo);
                     continue;
                 }
                 (true, false) => Answer::Unknown,
@@ -85,41 +81,40 @@ impl Several {
         }
         // Who did not answer the round is not waited for a second time.
         let awaited = match end {
-            End::Round => ballot.asked.without(ballot.unanswered),
-            End::Whole => ballot.asked,
+            End::Round => asked.and(ballot.answered()),
+            End::Whole | End::Alone => asked,
         };
         let began = Instant::now();
-        let mut patience = self.patience();
-        while !pending.is_empty() {
-            let is_enough = result.is_some() || awaited.without(pending) == awaited;
-            let moment = sleep_until(began + began.elapsed() * 2 + MOMENT);
+        while !inquiry.pending().is_empty() {
+            let is_enough = result.is_some() || awaited.and(inquiry.pending()).is_empty();
+            let moment = async {
+                if end != End::Alone {
+                    sleep_until(began + began.elapsed() * 2 + MOMENT).await;
+                }
+            };
             tokio::select! {
                 biased;
-                Some((server, answer)) = asked.next() => {
-                    pending.remove(server);
-                    if answer != Answer::Unknown {
-                        left.remove(server);
-                    }
-                    result = result.or(undoing.on_answer(server, answer));
-                }
                 () = moment, if is_enough => {
-                    left = left.without(pending);
-                    let left = Unconfirmed {
-                        this: Arc::clone(self),
-                        ballot: Arc::clone(&ballot),
-                        servers: pending,
-                    };
-                    drop(tokio::spawn(left.see_to(asked, patience)));
+                    let servers = inquiry.pending();
+                    left = left.without(servers);
+                    let several = Arc::clone(self);
+                    let mut rest = Unconfirmed { several, ballot: Arc::clone(ballot), servers };
+                    let heard = move |server, answer| rest.hears(server, answer);
+                    drop(tokio::spawn(inquiry.hear_out(heard)));
                     break;
                 }
-                // A vote that nobody knows of may decide.
-                () = patience.is_over(self.quorum.all()) => {
-                    self.are_silent(pending);
-                    break;
-                }
+                heard = inquiry.next() => match heard {
+                    Heard::Answer(server, answer) => {
+                        if answer != Answer::Unknown {
+                            left.remove(server);
+                        }
+                        result = result.or(undoing.on_answer(server, answer));
+                    }
+                    Heard::Silence => break,
+                },
             }
         }
-        self.collect_later(&ballot, left);
+        self.collect_later(ballot, left);
         result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
     }
 
@@ -130,7 +125,7 @@ impl Several {
         ballot: Arc<Ballot>,
         end: End,
     ) -> (ServerId, Answer) {
-        let member = &self.members[usize::from(server.0)];
+        let member = self.member(server);
         for is_last in [false, true] {
             let Ok(link) = member.link().await else { break };
             match self.undo_over(&link, member, &ballot, end).await {
@@ -149,17 +144,28 @@ impl Several {
         ballot: &Ballot,
         end: End,
     ) -> LockResult<Answer> {
-        let tombstone = match ballot.may_come_after(member.id, link) {
+        let may_come_later = ballot.may_come_after(member.id, link);
+        if end == End::Alone && !may_come_later {
+            let keys = ballot.key.mutex_on_each(ballot.slot);
+            let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&ballot.owner] };
+            match member.client.request_on(link, run).await? {
+                Value::Int(1) => return Ok(Answer::Yes),
+                Value::Int(2) => self.contended.set(&ballot.key, true),
+                _ => return Ok(Answer::No),
+            }
+        }
+        let tombstone = match may_come_later {
             true => self.options.expiry.max(Duration::from_secs(60)).as_millis().to_string(),
             false => "0".to_owned(),
         };
         let (waiter, tells) = match end {
             End::Round => (String::new(), "0"),
-            End::Whole => (ballot.waiter(), "1"),
+            End::Whole | End::Alone => (ballot.waiter(), "1"),
         };
+        let keys = ballot.key.on_each(ballot.slot);
         let arguments = [ballot.code, &ballot.owner, &tombstone, &waiter, tells];
-        let run = Run { text: &QUORUM_UNDO, keys: &ballot.keys, arguments: &arguments };
-        match member.client.run_on(link, run).await? {
+        let run = Run { text: &QUORUM_UNDO, keys: &keys, arguments: &arguments };
+        match member.client.request_on(link, run).await? {
             Value::Int(1) => Ok(Answer::Yes),
             _ => Ok(Answer::No),
         }
@@ -169,37 +175,21 @@ impl Several {
 /// Who has not confirmed yet, and is not waited for. Dropped at any moment, also before its task has
 /// run, those are asked again in the background.
 struct Unconfirmed {
-    this: Arc<Several>,
+    several: Arc<Several>,
     ballot: Arc<Ballot>,
     servers: ServerSet,
 }
 
 impl Unconfirmed {
-    async fn see_to<F>(mut self, mut asked: FuturesUnordered<F>, mut patience: Patience)
-    where
-        F: Future<Output = (ServerId, Answer)>,
-    {
-        let mut pending = self.servers;
-        while !pending.is_empty() {
-            tokio::select! {
-                biased;
-                Some((server, answer)) = asked.next() => {
-                    pending.remove(server);
-                    if answer != Answer::Unknown {
-                        self.servers.remove(server);
-                    }
-                }
-                () = patience.is_over(pending) => {
-                    self.this.are_silent(pending);
-                    break;
-                }
-            }
+    fn hears(&mut self, server: ServerId, answer: Answer) {
+        if answer != Answer::Unknown {
+            self.servers.remove(server);
         }
     }
 }
 
 impl Drop for Unconfirmed {
     fn drop(&mut self) {
-        self.this.collect_later(&self.ballot, self.servers);
+        self.several.collect_later(&self.ballot, self.servers);
     }
 }

@@ -1,0 +1,114 @@
+//! One question to several servers, and how long the silent are waited for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Several;
+use crate::redlock::servers::{ServerId, ServerSet};
+
+/// What comes of a question.
+pub(super) enum Heard<T> {
+    Answer(ServerId, T),
+    /// Who has not answered yet is given up.
+    Silence,
+}
+
+/// Requests to several servers, each with its answer.
+///
+/// A minority is given up after the time that one server has. While no majority has answered, nothing
+/// can be decided without the others, so they have as long as the request may take.
+pub(super) struct Inquiry<F> {
+    several: Arc<Several>,
+    answers: FuturesUnordered<F>,
+    asked: ServerSet,
+    pending: ServerSet,
+    with_a_minority: Instant,
+    timer: Pin<Box<Sleep>>,
+    needs_all: bool,
+}
+
+impl<F, T> Inquiry<F>
+where
+    F: Future<Output = (ServerId, T)>,
+{
+    /// Beginning now.
+    pub(super) fn new(several: &Arc<Several>) -> Self {
+        let now = Instant::now();
+        Self {
+            several: Arc::clone(several),
+            answers: FuturesUnordered::new(),
+            asked: ServerSet::NONE,
+            pending: ServerSet::NONE,
+            with_a_minority: now + several.timing.patience,
+            timer: Box::pin(sleep_until(now + several.longest_wait())),
+            needs_all: false,
+        }
+    }
+
+    /// Has as long for a minority as for all.
+    pub(super) fn of_all(several: &Arc<Several>) -> Self {
+        Self { needs_all: true, ..Self::new(several) }
+    }
+
+    /// Adds a request, which leaves when the answers are waited for.
+    pub(super) fn ask(&mut self, server: ServerId, answer: F) {
+        self.answers.push(answer);
+        self.asked.insert(server);
+        self.pending.insert(server);
+    }
+
+    /// Who has not answered.
+    pub(super) fn pending(&self) -> ServerSet {
+        self.pending
+    }
+
+    /// What comes next. May be dropped and called again; with nobody pending, it is silence at some
+    /// time.
+    pub(super) async fn next(&mut self) -> Heard<T> {
+        let answered = self.asked.without(self.pending);
+        if !self.needs_all
+            && self.several.quorum.has(answered)
+            && self.timer.deadline() > self.with_a_minority
+        {
+            self.timer.as_mut().reset(self.with_a_minority);
+        }
+        tokio::select! {
+            biased;
+            Some((server, answer)) = self.answers.next() => {
+                self.pending.remove(server);
+                Heard::Answer(server, answer)
+            }
+            () = &mut self.timer => {
+                self.several.are_silent(self.pending);
+                Heard::Silence
+            }
+        }
+    }
+
+    /// Hears the others out, whose answers the outcome does not depend on any more. A request that
+    /// nobody waits for might never leave.
+    pub(super) async fn hear_out(mut self, mut heard: impl FnMut(ServerId, T)) {
+        while !self.pending.is_empty() {
+            match self.next().await {
+                Heard::Answer(server, answer) => heard(server, answer),
+                Heard::Silence => return,
+            }
+        }
+    }
+}
+
+impl Several {
+    pub(super) fn longest_wait(&self) -> Duration {
+        longest_wait(self.operation_timeout)
+    }
+}
+
+/// A little less than the engine allows, so that it hears what became of it.
+pub(crate) fn longest_wait(operation_timeout: Duration) -> Duration {
+    operation_timeout * 3 / 4
+}
