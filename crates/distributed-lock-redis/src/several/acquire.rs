@@ -70,7 +70,7 @@ impl Several {
         self: &Arc<Self>,
         attempt: &mut QuorumAttempt,
     ) -> LockResult<Option<Granted<QuorumGrant>>> {
-        if attempt.place.on_each.is_waiting() {
+        if !attempt.place.on_each.is_waiting() {
             self.subscribe_all().await?;
             let token = attempt.token()?;
             let boxes = self.members.iter().map(|member| member.client.mailbox.open(token));
