@@ -6,7 +6,7 @@ use distributed_lock_core::clock::Moment;
 use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
 use distributed_lock_redis::redlock::renewal::{Renewal, Renewed};
 use distributed_lock_redis::redlock::round::{Round, RoundCommand, RoundEvent, Verdict};
-use distributed_lock_redis::redlock::servers::{Quorum, ServerId};
+use distributed_lock_redis::redlock::servers::{Quorum, ServerId, ServerSet};
 use distributed_lock_redis::redlock::tally::Answer;
 use distributed_lock_redis::redlock::timing::Timing;
 
@@ -263,7 +263,12 @@ impl Client {
         match renewed {
             Some(Renewed::Extended(lease)) => {
                 *until = lease.deadline().max(*until);
-                *renewal = None;
+                let missing = renewal.take().map(|renewal| renewal.missing());
+                return missing
+                    .into_iter()
+                    .flat_map(ServerSet::iter)
+                    .map(|server| (server, Question::Acquire))
+                    .collect();
             }
             Some(Renewed::Unknown) => *renewal = None,
             Some(Renewed::Refused) => return self.end(variant, bounds, now),

@@ -2,6 +2,7 @@
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client};
+use tokio::task::JoinSet;
 
 /// Deletes a key if it has this value.
 const RELEASE: &str =
@@ -36,22 +37,38 @@ impl Bare {
 
     /// `SET NX PX`, and compare-and-delete by `EVALSHA`.
     pub(crate) async fn lock_and_unlock(&mut self, key: &str) {
+        self.lock(key).await;
+        self.unlock(key).await;
+    }
+
+    /// The same on several servers at once, of which a majority is waited for.
+    pub(crate) async fn lock_and_unlock_most(servers: &[Self]) {
+        let most = servers.len() / 2 + 1;
+        let mut locked: JoinSet<_> = JoinSet::new();
+        for mut server in servers.iter().cloned() {
+            locked.spawn(async move { server.lock("bare").await });
+        }
+        for _ in 0..most {
+            locked.join_next().await.unwrap().unwrap();
+        }
+        locked.detach_all();
+        let mut unlocked: JoinSet<_> = JoinSet::new();
+        for mut server in servers.iter().cloned() {
+            unlocked.spawn(async move { server.unlock("bare").await });
+        }
+        for _ in 0..most {
+            unlocked.join_next().await.unwrap().unwrap();
+        }
+        unlocked.detach_all();
+    }
+
+    async fn lock(&mut self, key: &str) {
         let mut set = redis::cmd("SET");
         set.arg(key).arg(OWNER).arg("NX").arg("PX").arg(30_000);
         let _: () = set.query_async(&mut self.connection).await.unwrap();
-        let mut release = redis::cmd("EVALSHA");
-        release.arg(&self.release).arg(1).arg(key).arg(OWNER);
-        let released: u32 = release.query_async(&mut self.connection).await.unwrap();
-        assert_eq!(released, 1);
     }
 
-    pub(crate) async fn lock(&mut self, key: &str) {
-        let mut set = redis::cmd("SET");
-        set.arg(key).arg(OWNER).arg("NX").arg("PX").arg(30_000);
-        let _: () = set.query_async(&mut self.connection).await.unwrap();
-    }
-
-    pub(crate) async fn unlock(&mut self, key: &str) {
+    async fn unlock(&mut self, key: &str) {
         let mut release = redis::cmd("EVALSHA");
         release.arg(&self.release).arg(1).arg(key).arg(OWNER);
         let released: u32 = release.query_async(&mut self.connection).await.unwrap();

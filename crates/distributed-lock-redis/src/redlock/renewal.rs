@@ -46,6 +46,15 @@ impl Renewal {
         self.tally.pending()
     }
 
+    /// Who has said that it has no vote to extend. Once the others have extended the lock it may be
+    /// asked for one as in a round, with the same owner: it then counts from the next extension on. An
+    /// extension itself only counts votes that were not lost, else a lock that somebody else has had
+    /// meanwhile would go on.
+    #[must_use]
+    pub fn missing(&self) -> ServerSet {
+        self.tally.no()
+    }
+
     /// A server has answered; the result comes once, as soon as it is certain.
     pub fn on_answer(&mut self, server: ServerId, answer: Answer) -> Option<Renewed> {
         self.tally.count(server, answer);

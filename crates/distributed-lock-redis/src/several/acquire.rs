@@ -168,7 +168,7 @@ impl Several {
                         inquiry.ask(server, ask);
                     }
                     RoundCommand::Resolve(verdict) => {
-                        ballot.is_over();
+                        ballot.is_decided();
                         // A lock is held on as many as there are, not only on the quickest.
                         if matches!(verdict, Verdict::Granted(_)) && !inquiry.pending().is_empty() {
                             let heard = move |server, vote: LockResult<Vote>| {

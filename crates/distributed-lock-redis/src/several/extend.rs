@@ -51,8 +51,13 @@ impl Several {
                 }
             }
         }
-        if !inquiry.pending().is_empty() {
-            drop(tokio::spawn(inquiry.hear_out(|_, _| ())));
+        let is_missing = |renewal: &Renewal| !renewal.missing().is_empty();
+        if !inquiry.pending().is_empty() || renewals.iter().any(is_missing) {
+            let ballot = |(grant, result): (&&QuorumGrant, &Option<Renewed>)| {
+                matches!(result, Some(Renewed::Extended(_))).then(|| Arc::clone(&grant.ballot))
+            };
+            let extended = grants.iter().zip(&results).map(ballot).collect();
+            drop(tokio::spawn(Arc::clone(self).regain(inquiry, renewals, extended)));
         }
         let outcome = |(grant, result): (&&QuorumGrant, Option<Renewed>)| match result {
             Some(Renewed::Extended(lease)) => self.extended(grant, lease),

@@ -9,6 +9,7 @@ mod inquiry;
 mod member;
 mod permit;
 mod place;
+mod regain;
 mod undo;
 mod vote;
 

@@ -47,7 +47,15 @@ struct Requests {
     answered: ServerSet,
     /// Who has nothing of it.
     without: ServerSet,
-    are_over: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Stage {
+    #[default]
+    Asking,
+    Decided,
+    Undone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,8 +80,8 @@ impl Ballot {
         servers: ServerSet,
     ) -> Self {
         let links = servers.iter().map(|server| (server, SentOn::Several)).collect();
-        let (answered, without, are_over) = (servers, ServerSet::NONE, true);
-        let requests = Mutex::new(Requests { links, answered, without, are_over });
+        let (answered, without, stage) = (servers, ServerSet::NONE, Stage::Decided);
+        let requests = Mutex::new(Requests { links, answered, without, stage });
         let (code, owner) = ("x", waiter.to_string());
         Self { requests, ..Self::new(key, (code, owner), Some(waiter)) }
     }
@@ -81,7 +89,7 @@ impl Ballot {
     /// A request is about to leave. It must not if this says no.
     pub(super) fn may_leave(&self, server: ServerId, link: &Link) -> bool {
         let mut requests = self.requests();
-        if requests.are_over {
+        if requests.stage != Stage::Asking {
             return false;
         }
         match requests.links.iter_mut().find(|(id, _)| *id == server) {
@@ -94,9 +102,28 @@ impl Ballot {
         true
     }
 
-    /// No more requests leave, so that what undoes them is behind all of them.
-    pub(super) fn is_over(&self) {
-        self.requests().are_over = true;
+    /// The round has a result: no more requests of it leave.
+    pub(super) fn is_decided(&self) {
+        self.requests().stage = Stage::Decided;
+    }
+
+    /// From here on nobody is asked again either.
+    pub(super) fn is_undone(&self) {
+        self.requests().stage = Stage::Undone;
+    }
+
+    /// Whether a server without a vote may be asked for it, now that the lock is held. The request may
+    /// cross those that undo it.
+    pub(super) fn may_be_asked_again(&self, server: ServerId) -> bool {
+        let mut requests = self.requests();
+        if requests.stage == Stage::Undone {
+            return false;
+        }
+        requests.links.retain(|(id, _)| *id != server);
+        requests.links.push((server, SentOn::Several));
+        requests.answered.remove(server);
+        requests.without.remove(server);
+        true
     }
 
     /// A server has answered.

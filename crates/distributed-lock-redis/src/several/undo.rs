@@ -58,7 +58,7 @@ impl Several {
     /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
     /// for the others; those who take longer, or are away, are seen to in the background.
     pub(super) async fn undo(self: &Arc<Self>, ballot: &Arc<Ballot>, end: End) -> Undone {
-        ballot.is_over();
+        ballot.is_undone();
         let mut undoing = Undoing::everywhere(self.quorum);
         let reachable = self.reachable();
         let has_places = ballot.waiter.is_some() && end != End::Round;

@@ -27,13 +27,20 @@ pub(super) struct Question {
     pub(super) ballot: Arc<Ballot>,
     /// As what it waits, and how many may hold it.
     waits_as: (&'static str, u32),
+    /// The lock is held already, on others.
+    is_again: bool,
     /// A free mutex is voted for without a script, which costs the server a third of the time.
     free: Option<Pipeline>,
 }
 
 impl Question {
     pub(super) fn new(ballot: Arc<Ballot>, waits_as: (&'static str, u32)) -> Self {
-        Self { ballot, waits_as, free: None }
+        Self { ballot, waits_as, is_again: false, free: None }
+    }
+
+    /// For a vote that a held lock does not have.
+    pub(super) fn again(ballot: &Arc<Ballot>) -> Self {
+        Self { is_again: true, ..Self::new(Arc::clone(ballot), (ballot.code, 1)) }
     }
 
     /// Of a lock that is most likely free: sets its key unless it is there, and looks whether anybody
@@ -44,7 +51,7 @@ impl Question {
         set.arg("SET").arg(&mutex).arg(&ballot.owner).arg("NX").arg("PX").arg(lease_ms);
         let mut free = Pipeline::with_capacity(2);
         free.add_command(set).cmd("EXISTS").arg(waiters);
-        Self { free: Some(free), waits_as: (ballot.code, 1), ballot }
+        Self { free: Some(free), ..Self::new(Arc::clone(&ballot), (ballot.code, 1)) }
     }
 }
 
@@ -58,9 +65,9 @@ impl Several {
         (server, self.vote_of(self.member(server), &question).await)
     }
 
-    async fn vote_of(&self, member: &Member, question: &Question) -> LockResult<Vote> {
+    pub(super) async fn vote_of(&self, member: &Member, question: &Question) -> LockResult<Vote> {
         let ballot = &question.ballot;
-        let leaves = |link: &Link| ballot.may_leave(member.id, link);
+        let leaves = |link: &Link| question.is_again || ballot.may_leave(member.id, link);
         // Who may not run scripts could not give it back.
         if let Some(free) = question.free.as_ref().filter(|_| member.client.runs_scripts()) {
             let Value::Array(replies) = self.request(member, free, leaves).await? else {

@@ -6,7 +6,7 @@ use distributed_lock_core::prelude::*;
 use distributed_lock_redis::RedisLockProvider;
 use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::{ClockShift, RedisServer, Toward};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::group::{self, Group};
 use crate::{MS, SECOND, assert_every_key_expires, freed, held, is_held, timed, told_of_loss};
@@ -61,6 +61,66 @@ async fn row_27_a_minority_that_is_down_or_hangs_changes_only_latency() {
         assert!(!kept.is_lost(), "{:?}", kept.release().await);
         kept.release().await.unwrap();
         group.0[..minority].iter().for_each(RedisServer::resume);
+    }
+}
+
+/// A server that was away when the lock was won gives its vote when it is back: then another minority
+/// may go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_27_a_held_lock_survives_one_minority_after_another() {
+    let group = Group::start(3);
+    let here = group.provider().await;
+    group.0[0].pause();
+    let handle = held(&here, "long").await;
+    let key = "distributed-lock:long";
+    for away in 0..3 {
+        group.0[away].resume();
+        everywhere(&group, key).await;
+        let next = &group.0[(away + 1) % 3];
+        next.pause();
+        tokio::time::sleep(SECOND * 2).await;
+        assert!(!handle.is_lost(), "server {} was away, then the next", away + 1);
+    }
+    group.0[0].resume();
+    everywhere(&group, key).await;
+    handle.release().await.unwrap();
+    let began = Instant::now();
+    while group.count(key) > 0 {
+        assert!(began.elapsed() < SECOND / 2, "a vote is left");
+    }
+}
+
+/// One vote that is removed is given again; a majority of them is the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_vote_is_given_again_and_a_removed_lock_is_lost() {
+    let group = Group::start(3);
+    let here = group.provider().await;
+    let handle = held(&here, "removed").await;
+    let key = "distributed-lock:removed";
+    assert_eq!(group.0[1].cli(&["DEL", key]), "1");
+    everywhere(&group, key).await;
+    // An extension may come between the removals and have the first vote given again.
+    for _ in 0..10 {
+        group.0[..2].iter().for_each(|server| drop(server.cli(&["DEL", key])));
+        if timeout(SECOND / 2, handle.lost_token().cancelled()).await.is_ok() {
+            break;
+        }
+    }
+    assert!(handle.is_lost());
+    assert!(matches!(handle.release().await, Err(LockError::LockLost(_))));
+    let began = Instant::now();
+    while group.count(key) > 0 {
+        assert!(began.elapsed() < SECOND / 2, "a vote is left");
+    }
+}
+
+/// Waits until each server has the key: an extension every third of a second asks for it, once the
+/// server is known to be back.
+async fn everywhere(group: &Group, key: &str) {
+    let began = Instant::now();
+    while group.count(key) < group.0.len() {
+        assert!(began.elapsed() < SECOND * 5, "a vote is missing");
+        tokio::time::sleep(10 * MS).await;
     }
 }
 
