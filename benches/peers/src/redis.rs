@@ -1,4 +1,4 @@
-//! Redis, one server. The mutex of `distributed-lock` 0.2.0 cannot wait, so the hand-over is that of a
+//! Redis, one server and five. The mutex of `distributed-lock` 0.2.0 cannot wait, so the hand-over is that of a
 //! semaphore with one permit, beside ours; `rslock` tries again after up to 200 ms, its default.
 
 use std::time::Duration;
@@ -24,23 +24,28 @@ const LEASE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run() {
     let server = RedisServer::start(&[]);
-    uncontended(&server.url()).await;
-    hand_over(&server.url()).await;
-    hand_over_of_a_permit(&server.url()).await;
+    let one = [server.url()];
+    uncontended("Redis: acquire + release", &one).await;
+    hand_over(&one).await;
+    hand_over_of_a_permit(&one).await;
+    let five: Vec<_> = (0..5).map(|_| RedisServer::start(&[])).collect();
+    let urls: Vec<_> = five.iter().map(RedisServer::url).collect();
+    uncontended("Redis, five servers: acquire + release", &urls).await;
 }
 
-async fn ours(url: &str) -> RedisLockProvider {
-    RedisLockProvider::builder().add_server(url).build().await.unwrap()
+async fn ours(urls: &[String]) -> RedisLockProvider {
+    let builder = RedisLockProvider::builder();
+    urls.iter().fold(builder, |builder, url| builder.add_server(url)).build().await.unwrap()
 }
 
-async fn published(url: &str) -> published_redis::RedisLockProvider {
-    published_redis::RedisLockProvider::new(url).await.unwrap()
+async fn published(urls: &[String]) -> published_redis::RedisLockProvider {
+    published_redis::RedisLockProvider::builder().urls(urls).build().await.unwrap()
 }
 
-async fn uncontended(url: &str) {
-    let ours = ours(url).await.create_lock("peers lock");
-    let published = PublishedProvider::create_lock(&published(url).await, "published peers lock");
-    let rslock = LockManager::new(vec![url]);
+async fn uncontended(what: &str, urls: &[String]) {
+    let ours = ours(urls).await.create_lock("peers lock");
+    let published = PublishedProvider::create_lock(&published(urls).await, "published peers lock");
+    let rslock = LockManager::new(urls.to_vec());
     let mut blocks: [Vec<Duration>; 3] = Default::default();
     for _ in 0..BLOCKS {
         blocks[0].push(timed!(ours.acquire(None).await.unwrap().release().await.unwrap()));
@@ -53,13 +58,14 @@ async fn uncontended(url: &str) {
         }));
     }
     let names = ["this library", "distributed-lock 0.2.0", "rslock 0.10"];
-    report("Redis: acquire + release", &names, &blocks);
+    report(what, &names, &blocks);
 }
 
-async fn hand_over(url: &str) {
+async fn hand_over(urls: &[String]) {
     let lock = |provider: RedisLockProvider| provider.create_lock("handed");
-    let (here, there) = (lock(ours(url).await), lock(ours(url).await));
-    let (rslock_here, rslock_there) = (LockManager::new(vec![url]), LockManager::new(vec![url]));
+    let (here, there) = (lock(ours(urls).await), lock(ours(urls).await));
+    let (rslock_here, rslock_there) =
+        (LockManager::new(urls.to_vec()), LockManager::new(urls.to_vec()));
     let mut times: [Vec<Duration>; 2] = Default::default();
     for _ in 0..HAND_OVERS {
         let held = here.acquire(None).await.unwrap();
@@ -77,11 +83,11 @@ async fn hand_over(url: &str) {
     report("Redis: hand-over", &["this library", "rslock 0.10"], &times);
 }
 
-async fn hand_over_of_a_permit(url: &str) {
+async fn hand_over_of_a_permit(urls: &[String]) {
     let semaphore = |provider: RedisLockProvider| provider.create_semaphore("handed", 1);
-    let (here, there) = (semaphore(ours(url).await), semaphore(ours(url).await));
+    let (here, there) = (semaphore(ours(urls).await), semaphore(ours(urls).await));
     let published = async || {
-        let provider = published(url).await;
+        let provider = published(urls).await;
         PublishedSemaphores::create_semaphore(&provider, "published handed", 1)
     };
     let (published_here, published_there) = (published().await, published().await);

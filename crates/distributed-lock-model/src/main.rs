@@ -40,6 +40,7 @@ const TAIL: &str = "
 - Time goes in steps, the same for clients and servers (no drift); a lease is two steps, the model ends after two or three.
 - A request may arrive at any time after it was sent, in any order, or never. Requests to undo are repeated until they are
   confirmed, so they are not lost.
+- Votes that an extension finds missing are asked for as soon as it has succeeded, as the product does.
 - In the rows on tokens a holder draws while others ask for the lock; the first server's clock is ahead. A clock that jumps may
   make two holders, and their tokens grow all the same. Where a server loses its counter they do so as long as clocks are
   less apart than the restart guard is long.

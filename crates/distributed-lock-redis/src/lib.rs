@@ -55,8 +55,10 @@
 //!
 //! - A minority that is down, hangs or is slow changes only latency, also while the provider is built:
 //!   who finds out waits once for an eighth of the lease (at least 50 ms, at most a third of the
-//!   operation timeout), then nobody waits for that server until it answers again. Without a majority
-//!   every call is [`Connection`], and a lock that is held is lost before its lease ends.
+//!   operation timeout), then nobody waits for that server until it answers again. A server that comes
+//!   back gives its vote to the locks that are held, at their next extension, so that another may go.
+//!   Without a majority every call is [`Connection`], and a lock that is held is lost before its lease
+//!   ends.
 //! - A server that restarts or is replaced may have forgotten locks. It is not counted until
 //!   [`restart_guard`] has passed since it was first seen, by default the expiry; with clients of
 //!   different expiries, set it to the longest. A whole group that is new starts at once. **So a group

@@ -71,7 +71,8 @@ impl Servers {
     fn two_stopped() -> Self {
         static SHARED: OnceLock<Vec<String>> = OnceLock::new();
         let urls = SHARED.get_or_init(|| without_two(RedisServer::pause));
-        Self { urls, expiry: SECOND * 30 }
+        // A provider that is built waits for them once, an eighth of this.
+        Self { urls, expiry: SECOND * 3 }
     }
 
     /// 50 ms there and 50 ms back.
