@@ -1,4 +1,6 @@
-//! From one process's release to another process's acquire, beside one `PING`.
+//! From one process's release to another process's acquire, beside one `PING`, and the same by bare
+//! clients: a script that gives the key to the other and publishes that, a push, and a script by which
+//! the other makes sure.
 //!
 //! The parent holds the lock and tells the child to acquire it. The child answers when it waits, and
 //! again, with the time, when it has the lock. Both read `CLOCK_MONOTONIC`, which is the same for
@@ -19,17 +21,28 @@ use crate::{report, spinner};
 const BLOCKS: usize = 60;
 const ROUNDS: usize = 15;
 const NAME: &str = "hand-over";
+const BARE_NAME: &str = "bare hand-over";
 
 pub(crate) fn run(server: &RedisServer) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut waiter = Waiter::start(&server.url());
+    let mut waiter = Waiter::start("--waiter", &server.url());
+    let mut bare_waiter = Waiter::start("--bare-waiter", &server.url());
+    assert!(bare_waiter.acquired().is_zero(), "listening");
     runtime.block_on(async {
         let mut bare = Bare::connect(&server.url()).await;
         let provider = RedisLockProvider::builder().add_server(server.url()).build().await.unwrap();
         let queue = queue(server, &mut waiter, &provider).await;
-        let (mut pings, mut ours) = (Vec::new(), Vec::new());
+        let (mut pings, mut bares, mut ours) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..BLOCKS {
             pings.push(ping(&mut bare).await);
+            let mut times = Vec::new();
+            for _ in 0..ROUNDS {
+                bare.holds(BARE_NAME).await;
+                let released = now();
+                bare.hands_over(BARE_NAME).await;
+                times.push(bare_waiter.acquired().saturating_sub(released));
+            }
+            bares.push(crate::median(times, Ord::cmp));
             let mut times = Vec::new();
             for _ in 0..ROUNDS {
                 let held = provider.acquire_lock(NAME, None).await.unwrap();
@@ -42,6 +55,8 @@ pub(crate) fn run(server: &RedisServer) {
             ours.push(crate::median(times, Ord::cmp));
         }
         report("hand-over between processes, beside a PING", "≤ 6", &pings, &ours);
+        report("the same by bare clients, beside a PING", "none", &pings, &bares);
+        report("hand-over, beside bare clients", "none", &bares, &ours);
     });
 }
 
@@ -82,9 +97,9 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn start(url: &str) -> Self {
+    fn start(role: &str, url: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--waiter", url])
+            .args([role, url])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -119,4 +134,18 @@ pub(crate) fn waiter(url: &str) {
         println!("{}", now().as_nanos());
         runtime.block_on(handle.release()).unwrap();
     }
+}
+
+/// The same without the library: acquires whenever it is handed the key.
+pub(crate) fn bare_waiter(url: &str) {
+    spinner::bind_to_core(std::process::id(), 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mut bare, mut pushes) = Bare::listening(url).await;
+        println!("0");
+        while pushes.recv().await.is_some() {
+            bare.makes_sure(BARE_NAME).await;
+            println!("{}", now().as_nanos());
+        }
+    });
 }

@@ -17,8 +17,12 @@ use std::time::Duration;
 use distributed_lock_testkit::servers::RedisServer;
 
 fn main() {
-    if let Some(url) = std::env::args().skip_while(|arg| arg != "--waiter").nth(1) {
+    let role = |role: &str| std::env::args().skip_while(|argument| argument != role).nth(1);
+    if let Some(url) = role("--waiter") {
         return hand_over::waiter(&url);
+    }
+    if let Some(url) = role("--bare-waiter") {
+        return hand_over::bare_waiter(&url);
     }
     let server = RedisServer::start(&[]);
     spinner::bind_to_core(server.pid(), 1);
