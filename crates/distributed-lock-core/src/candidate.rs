@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::{LateGrant, LockError, LockResult};
 use crate::handle::Handle;
 use crate::hold::Hold;
-use crate::timeout::{Deadline, bounded};
+use crate::timeout::Deadline;
 
 /// An attempt and the claim that it makes; dropped before its grant, it is withdrawn.
 pub(crate) struct Candidate<'a, D: Driver> {
@@ -64,7 +64,8 @@ impl<'a, D: Driver> Candidate<'a, D> {
         }
         claim.ticket.stop_waiting();
         let decided = async { Ok(claim.ticket.admitted().await) };
-        bounded(deadline.bound(self.engine.options.operation_timeout), decided).await
+        let limit = deadline.bound(self.engine.options.operation_timeout);
+        self.engine.timers.bounded(limit, decided).await
     }
 
     /// Goes to the server's queue, or back to the local one if another local task is there already.
@@ -77,7 +78,7 @@ impl<'a, D: Driver> Candidate<'a, D> {
         let Some(Open { attempt, .. }) = &mut self.open else { return Ok(None) };
         let request = self.engine.driver.try_acquire(attempt);
         let limit = deadline.bound(self.engine.options.operation_timeout);
-        match bounded(limit, request).await? {
+        match self.engine.timers.bounded(limit, request).await? {
             Some(granted) => self.won(granted).map(Some),
             None => Ok(None),
         }

@@ -22,7 +22,8 @@ use crate::instruments::{self, Acquiring, Instruments};
 use crate::keeper::Keeper;
 use crate::mode::Mode;
 use crate::queue::{LocalQueue, Patience};
-use crate::timeout::{Deadline, bounded, require_runtime};
+use crate::timeout::{Deadline, require_runtime};
+use crate::timers::Timers;
 
 /// How a provider's engine behaves, whatever the backend.
 #[derive(Debug, Clone)]
@@ -102,8 +103,9 @@ pub(crate) struct Engine<D: Driver> {
     pub(crate) closing: CancellationToken,
     pub(crate) holds: Holds<D>,
     pub(crate) instruments: Arc<Instruments>,
+    pub(crate) timers: Timers,
     queue: Arc<LocalQueue<D::Key>>,
-    keeper: Keeper<D>,
+    pub(crate) keeper: Keeper<D>,
 }
 
 impl<D: Driver> Engine<D> {
@@ -113,6 +115,7 @@ impl<D: Driver> Engine<D> {
             instruments: Instruments::new(driver.backend(), Arc::clone(&options.clock)),
             driver,
             options,
+            timers: Timers::default(),
             closing: CancellationToken::new(),
             holds: Holds::new(),
             queue: LocalQueue::new(),
@@ -228,7 +231,7 @@ impl<D: Driver> Engine<D> {
         hold.claim.ticket.releasing();
         let mut unfinished = Unfinished { engine: self, hold: Some(&hold) };
         let limit = self.options.operation_timeout;
-        let result = bounded(limit, self.driver.release(&hold.grant)).await;
+        let result = self.timers.bounded(limit, self.driver.release(&hold.grant)).await;
         unfinished.hold = None;
         self.gave_back(&hold, &result);
         if result.as_ref().is_err_and(|error| !matches!(error, LockError::LockLost(_))) {
@@ -332,7 +335,8 @@ impl<D: Driver> Engine<D> {
             HoldEnds::WithSession | HoldEnds::WithProcess => Moment::NEVER,
         };
         loop {
-            let result = bounded(self.options.operation_timeout, operation()).await;
+            let limit = self.options.operation_timeout;
+            let result = self.timers.bounded(limit, operation()).await;
             answered(&result);
             match result {
                 Ok(()) | Err(LockError::LockLost(_)) => return,
@@ -357,7 +361,7 @@ impl<D: Driver> Engine<D> {
         }
         let limit = self.options.operation_timeout.saturating_mul(2);
         // Who is left when the time is over is listed below.
-        let _ = bounded(limit, self.everything_ended()).await;
+        let _ = self.timers.bounded(limit, self.everything_ended()).await;
         self.holds.failures(|| LockError::connection(NoAnswer(limit)))
     }
 

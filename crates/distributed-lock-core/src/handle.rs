@@ -10,7 +10,6 @@ use crate::driver::Driver;
 use crate::engine::Engine;
 use crate::error::{LockError, LockResult};
 use crate::hold::Hold;
-use crate::timeout::bounded;
 use crate::token::FencingToken;
 use crate::traits::LockHandle;
 
@@ -68,7 +67,8 @@ impl<D: Driver> LockHandle for Handle<D> {
             return Ok(*token);
         }
         let limit = self.engine.options.operation_timeout;
-        let token = bounded(limit, self.engine.driver.fencing_token(&hold.grant)).await?;
+        let drawn = self.engine.driver.fencing_token(&hold.grant);
+        let token = self.engine.timers.bounded(limit, drawn).await?;
         if hold.claim.is_lost() {
             return Err(lost());
         }

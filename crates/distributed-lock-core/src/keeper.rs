@@ -20,7 +20,6 @@ use crate::error::LockResult;
 use crate::hold::Hold;
 use crate::instruments::extended;
 use crate::lease::{LeaseCommand, LeaseEvent, LeaseMachine};
-use crate::timeout::bounded;
 
 pub(crate) struct Keeper<D: Driver> {
     schedule: Arc<Schedule<D>>,
@@ -37,7 +36,8 @@ struct Leases<D: Driver> {
     kept: HashMap<u64, Kept<D>>,
     /// When each lease wants attention.
     due: BTreeSet<(Moment, u64)>,
-    /// When the keeper looks again by itself.
+    /// When the keeper looks again at the latest. What it was to look for may be gone by then: a lease
+    /// that is given back at once would otherwise wake it, and so would the next.
     looks_again: Option<Moment>,
     /// Those that have ended and were not told yet.
     ended: Vec<(Arc<Hold<D>>, Cow<'static, str>)>,
@@ -74,7 +74,12 @@ impl<D: Driver> Keeper<D> {
         let machine = LeaseMachine::granted(lease, cadence).until(hold.claim.limit());
         let due = lease.sent().after(cadence).min(machine.deadline());
         let mut leases = self.schedule.lock();
-        let is_earlier = leases.looks_again.is_none_or(|next| due < next);
+        // What should have been by now the keeper has slept over, with the machine.
+        let in_time = |next| lease.sent() < next && next <= due;
+        let is_earlier = !leases.looks_again.is_some_and(in_time);
+        if is_earlier {
+            leases.looks_again = Some(due);
+        }
         leases.due.insert((due, hold.id()));
         leases.kept.insert(hold.id(), Kept { hold: Arc::clone(hold), machine, due });
         drop(leases);
@@ -137,7 +142,8 @@ async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D>
     let limit = engine.options.operation_timeout.min(cadence / 2);
     let grants: Vec<&D::Grant> = batch.iter().map(|hold| &hold.grant).collect();
     let span = engine.instruments.extending(grants.len());
-    let result = bounded(limit, engine.driver.extend(&grants)).instrument(span.clone()).await;
+    let extension = engine.timers.bounded(limit, engine.driver.extend(&grants));
+    let result = extension.instrument(span.clone()).await;
     extended(&span, &result);
     for (index, hold) in batch.iter().enumerate() {
         let extension = result.as_ref().ok().and_then(|outcomes| outcomes.get(index));
@@ -183,7 +189,9 @@ impl<D: Driver> Leases<D> {
                 .collect();
             batch.extend(near.into_iter().filter_map(|id| self.feed(id, now, LeaseEvent::Tick)));
         }
-        self.looks_again = self.due.first().map(|(due, _)| *due);
+        let first = self.due.first().map(|(due, _)| *due);
+        let promised = self.looks_again.filter(|at| *at > now);
+        self.looks_again = first.into_iter().chain(promised).min();
         (batch, self.looks_again)
     }
 
@@ -236,5 +244,77 @@ impl<D: Driver> Leases<D> {
         if let Some(kept) = self.kept.remove(&id) {
             self.due.remove(&(kept.due, id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock, TokioClock};
+    use crate::driver::Driver;
+    use crate::engine::Options;
+    use crate::handle::Handle;
+    use crate::lock_name::LockName;
+    use crate::memory::{MemoryDriver, MemoryStore};
+    use crate::mode::Mode;
+    use crate::timeout::Deadline;
+    use crate::traits::LockHandle;
+
+    const LEASE: Duration = Duration::from_secs(30);
+    const CADENCE: Duration = Duration::from_secs(10);
+
+    type Memory = Arc<Engine<MemoryDriver>>;
+
+    fn engine(clock: impl Clock + Clone) -> Memory {
+        let driver = MemoryDriver::new(MemoryStore::new(), Some(LEASE), Arc::new(clock.clone()));
+        Engine::new(driver, Options::default().clock(clock))
+    }
+
+    async fn acquire(engine: &Memory, name: &str) -> Handle<MemoryDriver> {
+        let key = engine.driver.resolve(LockName::parse(name).unwrap(), Mode::Exclusive).unwrap();
+        let name = Arc::from(name);
+        engine.acquire(&name, &key, Mode::Exclusive, Deadline::NEVER).await.unwrap().unwrap()
+    }
+
+    /// When the keeper looks again, once it has looked if it was told to.
+    async fn looks_again(engine: &Memory) -> Option<Moment> {
+        tokio::task::yield_now().await;
+        engine.keeper.schedule.lock().looks_again
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_that_are_given_back_at_once_wake_it_once() {
+        let engine = engine(TokioClock::default());
+        acquire(&engine, "first").await.release().await.unwrap();
+        let first = looks_again(&engine).await;
+        assert!(first.is_some());
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            acquire(&engine, "next").await.release().await.unwrap();
+            assert_eq!(looks_again(&engine).await, first);
+        }
+        let kept = acquire(&engine, "kept").await;
+        tokio::time::sleep(10 * LEASE).await;
+        assert!(!kept.is_lost());
+        assert!(kept.remaining().unwrap() >= LEASE - CADENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_keeper_that_slept_too_long_is_woken_for_the_next_lease() {
+        let clock = ManualClock::default();
+        let engine = engine(clock.clone());
+        acquire(&engine, "first").await.release().await.unwrap();
+        assert_eq!(looks_again(&engine).await, Some(clock.now().after(CADENCE)));
+        // The machine was suspended: timers stopped, this clock did not.
+        clock.advance(2 * LEASE);
+        let _second = acquire(&engine, "second").await;
+        let second = Some(clock.now().after(CADENCE));
+        assert_eq!(looks_again(&engine).await, second);
+        clock.advance(CADENCE / 2);
+        let _third = acquire(&engine, "third").await;
+        assert_eq!(looks_again(&engine).await, second);
+        clock.advance(CADENCE / 2);
+        tokio::time::sleep(CADENCE).await;
+        assert_eq!(looks_again(&engine).await, Some(clock.now().after(CADENCE / 2)));
     }
 }

@@ -56,6 +56,7 @@ mod provider_ext;
 mod queue;
 pub mod telemetry;
 pub mod timeout;
+mod timers;
 mod token;
 pub mod traits;
 

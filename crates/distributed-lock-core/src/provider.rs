@@ -100,7 +100,7 @@ impl<D: Driver> Provider for DriverProvider<D> {
     async fn holder(&self, name: &str, mode: Mode) -> LockResult<Option<Holder>> {
         let key = self.engine.driver.resolve(LockName::parse(name)?, mode)?;
         let limit = self.engine.options.operation_timeout;
-        crate::timeout::bounded(limit, self.engine.driver.holder(&key)).await
+        self.engine.timers.bounded(limit, self.engine.driver.holder(&key)).await
     }
 }
 

@@ -1,13 +1,11 @@
-//! Waiting times: deadlines that cannot overflow, and bounds on single operations.
+//! Waiting times: deadlines that cannot overflow.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::error::{LockError, LockResult, NoAnswer};
+use crate::error::{LockError, LockResult};
 
 /// When a wait ends: at an instant, or never.
 ///
@@ -66,31 +64,9 @@ impl Deadline {
     }
 }
 
-/// Runs one operation of a backend for at most `limit`; silence is [`LockError::Connection`].
-///
-/// An operation that is ready at once costs no timer.
-pub(crate) async fn bounded<T>(
-    limit: Duration,
-    operation: impl Future<Output = LockResult<T>>,
-) -> LockResult<T> {
-    let mut operation = pin!(operation);
-    let first = poll_fn(|context| Poll::Ready(operation.as_mut().poll(context))).await;
-    if let Poll::Ready(result) = first {
-        return result;
-    }
-    require_runtime()?;
-    match tokio::time::timeout(limit, operation).await {
-        Ok(result) => result,
-        Err(_) => Err(LockError::connection(NoAnswer(limit))),
-    }
-}
-
 /// Waiting needs tokio's timer; an executor without one gets an error instead of a panic.
-pub(crate) fn require_runtime() -> LockResult<()> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(LockError::Config(
-            "waiting for a lock needs a tokio runtime with its timer enabled".into(),
-        )),
-    }
+pub(crate) fn require_runtime() -> LockResult<Handle> {
+    Handle::try_current().map_err(|_| {
+        LockError::Config("waiting for a lock needs a tokio runtime with its timer enabled".into())
+    })
 }

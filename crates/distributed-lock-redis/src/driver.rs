@@ -23,7 +23,7 @@ use crate::key::RedisKey;
 use crate::link::Link;
 use crate::options::RedisOptions;
 use crate::place::RedisPlace;
-use crate::script::{ACQUIRE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRAW};
+use crate::script::{ACQUIRE, ACQUIRE_ALONE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRAW};
 
 /// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
 const TOMBSTONE: Duration = Duration::from_secs(60);
@@ -47,7 +47,11 @@ type RedisAttempt = Attempt<RedisKey, RedisPlace>;
 
 /// What a release script said.
 enum Released {
-    Yes,
+    /// Nobody else holds or waits.
+    ToNobody,
+    ToOthers,
+    /// It was released before, and nobody knows to whom.
+    Before,
     WasGone,
     /// Nothing was done: the full script must hand it over.
     SomebodyWaits,
@@ -77,6 +81,27 @@ impl OneServer {
                 Ok(None)
             }
             Outcome::InDoubt => Ok(None),
+        }
+    }
+
+    /// Lets a reader or a permit in where nobody else is.
+    async fn take_alone(
+        &self,
+        attempt: &mut RedisAttempt,
+    ) -> LockResult<Option<Granted<RedisGrant>>> {
+        let token = attempt.token()?;
+        let Attempt { key, mode, place, .. } = attempt;
+        let (keys, owner) = (key.alone(), self.owner(*mode, token));
+        let arguments = [owner.as_str(), &self.options.expiry_ms];
+        let run = Run { text: &ACQUIRE_ALONE, keys: &keys, arguments: &arguments };
+        let (reply, sent) = self.request(place, run).await;
+        if !reply.as_ref().is_err_and(may_be_partial) {
+            place.is_answered();
+        }
+        match reply? {
+            Value::Int(1) => Ok(Some(self.granted(attempt, token, sent))),
+            Value::Int(2) => Ok(None),
+            _ => Err(unexpected()),
         }
     }
 
@@ -149,13 +174,14 @@ impl OneServer {
         let is_own_doing =
             sent_before.load(Ordering::Relaxed) && self.client.clock.now() < grant.deadline();
         Ok(match reply {
-            Value::Int(1) => Released::Yes,
+            Value::Int(1) => Released::ToNobody,
+            Value::Int(3) => Released::ToOthers,
             Value::Int(2) => {
                 grant.release_did_nothing();
                 Released::SomebodyWaits
             }
             // An earlier request has released it, and its reply was lost.
-            _ if is_own_doing => Released::Yes,
+            _ if is_own_doing => Released::Before,
             _ => Released::WasGone,
         })
     }
@@ -209,17 +235,20 @@ impl Driver for OneServer {
             self.client.subscribe().await?;
             return self.ask(attempt).await;
         }
-        if attempt.mode == Mode::Exclusive
-            && self.client.runs_scripts()
-            && !self.contended.is(&attempt.key)
-        {
-            let granted = self.take_free(attempt).await?;
+        if self.client.runs_scripts() && !self.contended.is(&attempt.key) {
+            let granted = match attempt.mode {
+                Mode::Exclusive => self.take_free(attempt).await?,
+                Mode::Shared | Mode::Permit { .. } => self.take_alone(attempt).await?,
+            };
             if granted.is_some() {
                 return Ok(granted);
             }
+            self.contended.saw_others(&attempt.key);
         }
         let granted = self.ask(attempt).await?;
-        self.contended.set(&attempt.key, granted.is_none());
+        if granted.is_none() {
+            self.contended.saw_others(&attempt.key);
+        }
         Ok(granted)
     }
 
@@ -271,17 +300,22 @@ impl Driver for OneServer {
             let keys = [grant.key.mutex().to_owned(), grant.key.waiters(), grant.key.written()];
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&owner] };
             match self.release_by(grant, run).await? {
-                Released::SomebodyWaits => self.contended.set(&grant.key, true),
-                Released::Yes => return Ok(()),
+                Released::SomebodyWaits => {}
                 Released::WasGone => return Err(LockError::LockLost(GONE.into())),
+                Released::ToNobody | Released::ToOthers | Released::Before => return Ok(()),
             }
         }
         let (keys, arguments) = (grant.key.all(), [code(grant.mode).0, owner.as_str()]);
         let run = Run { text: &RELEASE, keys: &keys, arguments: &arguments };
         match self.release_by(grant, run).await? {
-            Released::Yes => Ok(()),
-            _ => Err(LockError::LockLost(GONE.into())),
+            Released::ToNobody => self.contended.saw_nobody(&grant.key),
+            Released::ToOthers => self.contended.saw_others(&grant.key),
+            Released::Before => {}
+            Released::WasGone | Released::SomebodyWaits => {
+                return Err(LockError::LockLost(GONE.into()));
+            }
         }
+        Ok(())
     }
 
     async fn fencing_token(&self, grant: &RedisGrant) -> LockResult<FencingToken> {

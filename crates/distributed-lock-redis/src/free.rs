@@ -6,7 +6,7 @@
 //! set the mutex key gives it back there to those who wait.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use distributed_lock_core::AttemptToken;
 use distributed_lock_core::error::LockResult;
@@ -56,32 +56,47 @@ impl Outcome {
     }
 }
 
-/// Which names were held or waited for when they were last asked for. There, asking without a script
-/// would most likely be one request more.
+/// Which names others held or waited for when they were last asked for or given back. There, what works
+/// only where nobody else is would most likely be one request more.
 ///
-/// A guess, like a processor's of its branches: names share an entry by their hash.
+/// A guess, like a processor's of its branches: names share an entry by their hash, and one time without
+/// others, as when the last of many gives it back, does not change it.
 #[derive(Debug)]
-pub(crate) struct Contended([AtomicBool; 256]);
+pub(crate) struct Contended([AtomicU8; 256]);
+
+/// How many times without others change the guess.
+const TIMES: u8 = 2;
 
 impl Default for Contended {
     fn default() -> Self {
-        Self([const { AtomicBool::new(false) }; 256])
+        Self([const { AtomicU8::new(0) }; 256])
     }
 }
 
 impl Contended {
+    /// Whether others will be there.
     pub(crate) fn is(&self, key: &RedisKey) -> bool {
-        self.entry(key).load(Ordering::Relaxed)
+        self.entry(key).load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn set(&self, key: &RedisKey, is: bool) {
+    /// Others were there.
+    pub(crate) fn saw_others(&self, key: &RedisKey) {
+        Self::set(self.entry(key), TIMES);
+    }
+
+    /// Nobody else was.
+    pub(crate) fn saw_nobody(&self, key: &RedisKey) {
         let entry = self.entry(key);
-        if entry.load(Ordering::Relaxed) != is {
-            entry.store(is, Ordering::Relaxed);
+        Self::set(entry, entry.load(Ordering::Relaxed).saturating_sub(1));
+    }
+
+    fn set(entry: &AtomicU8, times: u8) {
+        if entry.load(Ordering::Relaxed) != times {
+            entry.store(times, Ordering::Relaxed);
         }
     }
 
-    fn entry(&self, key: &RedisKey) -> &AtomicBool {
+    fn entry(&self, key: &RedisKey) -> &AtomicU8 {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
         &self.0[usize::from(hash.to_le_bytes()[0])]
     }
@@ -102,5 +117,21 @@ mod tests {
         }
         assert_eq!(of([Value::Nil, Value::Okay, Value::Int(0)]).unwrap(), Outcome::Held);
         assert_eq!(Outcome::of(Value::Array(vec![])).unwrap(), Outcome::InDoubt);
+    }
+
+    #[test]
+    fn one_time_without_others_does_not_change_the_guess() {
+        let name = distributed_lock_core::LockName::parse("name").unwrap();
+        let key = RedisKey::new("", name, distributed_lock_core::Mode::Exclusive).unwrap();
+        let contended = Contended::default();
+        contended.saw_nobody(&key);
+        assert!(!contended.is(&key));
+        contended.saw_others(&key);
+        contended.saw_nobody(&key);
+        assert!(contended.is(&key));
+        contended.saw_others(&key);
+        contended.saw_nobody(&key);
+        contended.saw_nobody(&key);
+        assert!(!contended.is(&key));
     }
 }

@@ -92,6 +92,15 @@ impl RedisKey {
         self.beside("written")
     }
 
+    /// The keys that say whether anybody holds or waits, for readers and permits.
+    pub(crate) fn alone(&self) -> Vec<String> {
+        let mut keys = vec![self.holders(), self.waiters()];
+        if !self.0.is_semaphore {
+            keys.push(self.mutex().to_owned());
+        }
+        keys
+    }
+
     /// The keys that the scripts over one resource take, in their order.
     pub(crate) fn all(&self) -> Vec<String> {
         let queue = if self.0.is_semaphore { "permit-queue" } else { "queue" };

@@ -18,6 +18,7 @@ macro_rules! script {
 }
 
 pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "acquire.lua");
+pub(crate) static ACQUIRE_ALONE: Text = script!("acquire_alone.lua");
 pub(crate) static RELEASE_ALONE: Text = script!("release_alone.lua");
 pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
 pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");

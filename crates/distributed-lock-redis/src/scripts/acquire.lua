@@ -47,18 +47,15 @@ local function enqueue()
 end
 
 if is_own() then
-  if mode == 'x' and place == '' then
-    -- Taken without a script, and somebody waits: whose turn it is, is seen below.
+  if mode == 'x' then
+    -- Taken without a script, and somebody waits: whose turn it is, is seen below. What was handed
+    -- over has been taken above.
     redis.call('DEL', mutex)
   else
-    -- Taking what was handed over works when memory has run out: PEXPIRE and ZREM come first.
-    if mode == 'x' then
-      redis.call('PEXPIRE', mutex, int(lease))
-    else
-      redis.call('PEXPIRE', holders, int(lease))
-      redis.call('ZADD', holders, int(now + lease), owner)
-      settle()
-    end
+    -- Taking what was handed over works when memory has run out: PEXPIRE comes first.
+    redis.call('PEXPIRE', holders, int(lease))
+    redis.call('ZADD', holders, int(now + lease), owner)
+    settle()
     leave_queue(token)
     return 1
   end

@@ -1,22 +1,20 @@
--- The usual case of a try first, in as few commands as it takes: nothing is there, nobody waits, and
--- the attempt was not withdrawn. What follows is the whole story.
-if ARGV[5] == '' then
-  local holders, _, waiters, mutex, written = unpack(KEYS)
-  local mode, owner, lease = ARGV[1], ARGV[2], ARGV[4]
-  if mode == 'x' then
+-- The usual cases of a mutex first, in as few commands as they take. What follows is the whole story.
+if ARGV[1] == 'x' then
+  local _, queue, waiters, mutex, written = unpack(KEYS)
+  local owner, lease = ARGV[2], ARGV[4]
+  local token = string.sub(owner, 1, 32)
+  if ARGV[5] == '' then
+    -- Nothing is there, nobody waits, and the attempt was not withdrawn.
     if redis.call('EXISTS', mutex, waiters) == 0 then
-      redis.call('SET', written, lease .. ' ' .. string.sub(owner, 1, 32), 'PX', lease)
+      redis.call('SET', written, lease .. ' ' .. token, 'PX', lease)
       redis.call('SET', mutex, owner, 'PX', lease)
       return 1
     end
-  elseif redis.call('EXISTS', holders, waiters, mutex or holders) == 0 then
-    local time = redis.call('TIME')
-    local ends = time[1] * 1000 + math.floor(time[2] / 1000) + lease
-    redis.call('ZADD', holders, string.format('%.0f', ends), owner)
-    redis.call('PEXPIRE', holders, lease)
-    if mode == 's' then
-      redis.call('SET', mutex, 'r:' .. string.sub(owner, 1, 32), 'PX', lease)
-    end
+  elseif redis.call('GET', mutex) == owner then
+    -- It was handed over; taking it works when memory has run out, too. Who handed it over has removed
+    -- the entry of those who wait. A SET NX of this attempt that came late has not.
+    redis.call('PEXPIRE', mutex, lease)
+    if redis.call('HDEL', waiters, token) == 1 then redis.call('ZREM', queue, token) end
     return 1
   end
 end

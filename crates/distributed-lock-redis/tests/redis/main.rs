@@ -23,6 +23,7 @@ mod redlock_guard;
 mod redlock_processes;
 mod redlock_resources;
 mod refusals;
+mod requests;
 mod resources;
 mod seeded_bugs;
 mod worker;
