@@ -132,7 +132,10 @@ impl Several {
         let place = &mut attempt.place.on_each;
         place.rounds.push(Arc::clone(&ballot));
         let (verdict, sent, failure) = self.ask_all(question).await;
-        self.contended.set(&attempt.key, !matches!(verdict, Verdict::Granted(_)));
+        match (&verdict, waiter) {
+            (Verdict::Granted(_), None) => self.contended.saw_nobody(&attempt.key),
+            _ => self.contended.saw_others(&attempt.key),
+        }
         if let Verdict::Granted(lease) = verdict {
             place.rounds.pop();
             return Ok(Outcome::Won(lease, ballot));

@@ -150,7 +150,7 @@ impl Several {
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&ballot.owner] };
             match member.client.request_on(link, run).await? {
                 Value::Int(1) => return Ok(Answer::Yes),
-                Value::Int(2) => self.contended.set(&ballot.key, true),
+                Value::Int(2) => self.contended.saw_others(&ballot.key),
                 _ => return Ok(Answer::No),
             }
         }
