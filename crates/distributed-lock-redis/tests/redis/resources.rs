@@ -90,10 +90,10 @@ pub(crate) fn use_many(
     });
 }
 
-/// Resident memory in KiB.
+/// Resident memory in KiB, without pages of the program's file, which come and go with the system's cache.
 fn memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
