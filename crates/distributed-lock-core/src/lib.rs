@@ -56,7 +56,7 @@ mod provider_ext;
 mod queue;
 pub mod telemetry;
 pub mod timeout;
-mod timers;
+pub mod timers;
 mod token;
 pub mod traits;
 

@@ -1,4 +1,4 @@
-//! Bounds on single operations, by timers that stay set.
+//! Bounds on single operations, by timers that stay set; for backends.
 //!
 //! A timer that rings before all others wakes the thread that sleeps until the next one, and every
 //! request would make such a timer, to be gone again after a few dozen microseconds. So a timer is
@@ -6,11 +6,11 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime::Id;
+use tokio::runtime::{Handle, Id};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -20,9 +20,9 @@ use crate::timeout::require_runtime;
 /// How many are kept while nobody uses them.
 const MOST_KEPT: usize = 64;
 
-/// The timers of a provider.
-#[derive(Debug, Default)]
-pub(crate) struct Timers(Mutex<Kept>);
+/// Timers for operations of about the same length. A clone shares them.
+#[derive(Debug, Clone, Default)]
+pub struct Timers(Arc<Mutex<Kept>>);
 
 /// Those of the runtime that used one last: one that has ended must not be kept from being freed.
 #[derive(Debug, Default)]
@@ -45,9 +45,9 @@ impl Timers {
         if let Poll::Ready(result) = first {
             return result;
         }
-        let runtime = require_runtime()?.id();
+        require_runtime()?;
         let Some(end) = Instant::now().checked_add(limit) else { return operation.await };
-        let mut timer = self.set(runtime, end);
+        let mut timer = self.set(end);
         let mut is_polled = true;
         poll_fn(|context| {
             if !std::mem::take(&mut is_polled)
@@ -62,8 +62,13 @@ impl Timers {
         .await
     }
 
-    /// A timer on this runtime, the current one, that rings at `end`.
-    fn set(&self, runtime: Id, end: Instant) -> Timer<'_> {
+    /// A timer that rings at `end`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime that has timers.
+    #[must_use]
+    pub fn set(&self, end: Instant) -> Timer {
+        let runtime = Handle::current().id();
         let mut kept = self.lock();
         let mut of_another = Vec::new();
         if kept.runtime != Some(runtime) {
@@ -80,7 +85,7 @@ impl Timers {
             }
             None => Box::pin(sleep_until(end)),
         };
-        Timer { timers: self, runtime, sleep: Some(sleep) }
+        Timer { timers: self.clone(), runtime, sleep: Some(sleep) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -88,15 +93,24 @@ impl Timers {
     }
 }
 
-/// A timer in use; dropped, it is kept.
-struct Timer<'a> {
-    timers: &'a Timers,
+/// A timer in use, ready when it rings. Dropped, it is kept for the next.
+#[derive(Debug)]
+pub struct Timer {
+    timers: Timers,
     runtime: Id,
     /// Taken by the drop.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Future for Timer<'_> {
+impl Timer {
+    /// Has it ring at another time. Later costs nothing; earlier than all others wakes the thread that
+    /// sleeps until the next.
+    pub fn reset(&mut self, end: Instant) {
+        self.sleep.iter_mut().for_each(|sleep| sleep.as_mut().reset(end));
+    }
+}
+
+impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -107,7 +121,7 @@ impl Future for Timer<'_> {
     }
 }
 
-impl Drop for Timer<'_> {
+impl Drop for Timer {
     fn drop(&mut self) {
         let mut kept = self.timers.lock();
         if kept.runtime == Some(self.runtime) && kept.timers.len() < MOST_KEPT {

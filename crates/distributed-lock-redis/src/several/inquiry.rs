@@ -1,12 +1,12 @@
 //! One question to several servers, and how long the silent are waited for.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use distributed_lock_core::timers::Timer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::Several;
 use crate::redlock::servers::{ServerId, ServerSet};
@@ -27,8 +27,9 @@ pub(super) struct Inquiry<F> {
     answers: FuturesUnordered<F>,
     asked: ServerSet,
     pending: ServerSet,
-    with_a_minority: Instant,
-    timer: Pin<Box<Sleep>>,
+    /// Until when the silent are waited for if the others can decide, and if they cannot.
+    patience: [Instant; 2],
+    timer: Timer,
     needs_all: bool,
 }
 
@@ -39,13 +40,14 @@ where
     /// Beginning now.
     pub(super) fn new(several: &Arc<Several>) -> Self {
         let now = Instant::now();
+        let patience = [now + several.timing.patience, now + several.longest_wait()];
         Self {
             several: Arc::clone(several),
             answers: FuturesUnordered::new(),
             asked: ServerSet::NONE,
             pending: ServerSet::NONE,
-            with_a_minority: now + several.timing.patience,
-            timer: Box::pin(sleep_until(now + several.longest_wait())),
+            patience,
+            timer: several.timers.set(patience[0]),
             needs_all: false,
         }
     }
@@ -71,21 +73,26 @@ where
     /// time.
     pub(super) async fn next(&mut self) -> Heard<T> {
         let answered = self.asked.without(self.pending);
-        if !self.needs_all
-            && self.several.quorum.has(answered)
-            && self.timer.deadline() > self.with_a_minority
-        {
-            self.timer.as_mut().reset(self.with_a_minority);
+        let can_decide = !self.needs_all && self.several.quorum.has(answered);
+        let [first, last] = self.patience;
+        if can_decide && Instant::now() >= first {
+            self.timer.reset(first);
         }
-        tokio::select! {
-            biased;
-            Some((server, answer)) = self.answers.next() => {
-                self.pending.remove(server);
-                Heard::Answer(server, answer)
-            }
-            () = &mut self.timer => {
-                self.several.are_silent(self.pending);
-                Heard::Silence
+        loop {
+            tokio::select! {
+                biased;
+                Some((server, answer)) = self.answers.next() => {
+                    self.pending.remove(server);
+                    return Heard::Answer(server, answer);
+                }
+                () = &mut self.timer => {
+                    if can_decide || Instant::now() >= last {
+                        self.several.are_silent(self.pending);
+                        return Heard::Silence;
+                    }
+                    // Set for the others first, since most answers come before either.
+                    self.timer.reset(last);
+                }
             }
         }
     }

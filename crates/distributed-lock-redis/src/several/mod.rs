@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
+use distributed_lock_core::timers::Timers;
 use distributed_lock_core::{Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability};
 
 use self::away::Visits;
@@ -48,6 +49,7 @@ pub(crate) struct Several {
     clock: Arc<dyn Clock>,
     visits: Mutex<Visits>,
     contended: Contended,
+    timers: Timers,
 }
 
 impl Several {
@@ -61,7 +63,7 @@ impl Several {
         let group = Mutex::new(Group::new(quorum, options.restart_guard));
         let patience = patience(options.expiry, operation_timeout);
         let timing = Timing::new(options.expiry, options.min_validity, patience);
-        let (visits, contended) = Default::default();
+        let (visits, contended, timers) = Default::default();
         Arc::new(Self {
             members,
             group,
@@ -72,6 +74,7 @@ impl Several {
             clock,
             visits,
             contended,
+            timers,
         })
     }
 
