@@ -78,8 +78,9 @@ impl Several {
             }
         }
         let (waits_as, max) = question.waits_as;
-        let (keys, max, waiter) =
-            (ballot.key.on_each(ballot.slot), max.to_string(), ballot.waiter());
+        // Who holds it already takes no place in a queue.
+        let waiter = if question.is_again { String::new() } else { ballot.waiter() };
+        let (keys, max) = (ballot.key.on_each(ballot.slot), max.to_string());
         let arguments = [
             ballot.code,
             &ballot.owner,

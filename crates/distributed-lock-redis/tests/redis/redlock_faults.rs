@@ -114,6 +114,32 @@ async fn a_removed_vote_is_given_again_and_a_removed_lock_is_lost() {
     }
 }
 
+/// Somebody else has one of its votes: a holder that asks for it again does not queue for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_asks_for_a_vote_takes_no_place_in_a_queue() {
+    let group = Group::start(3);
+    let (here, there) = (group.provider().await, group.provider().await);
+    let before = held(&there, "waited").await;
+    // Won by waiting, in the queues of all.
+    let (handle, ()) = tokio::join!(here.acquire_lock("waited", Some(SECOND * 5)), async {
+        while group.0[0].cli(&["KEYS", "*quorum-queue*"]).is_empty() {
+            tokio::time::sleep(MS).await;
+        }
+        before.release().await.unwrap();
+    });
+    let handle = handle.unwrap();
+    let server = &group.0[0];
+    let queue = server.cli(&["KEYS", "*quorum-queue*"]);
+    let key = "distributed-lock:waited";
+    assert_eq!(server.cli(&["DEL", key, &queue]), "2");
+    assert_eq!(server.cli(&["SET", key, "foreign", "PX", "1000"]), "OK");
+    tokio::time::sleep(MS * 900).await;
+    assert_eq!(server.cli(&["GET", key]), "foreign");
+    assert_eq!(server.cli(&["KEYS", "*quorum-queue*"]), "");
+    everywhere(&group, key).await;
+    handle.release().await.unwrap();
+}
+
 /// Waits until each server has the key: an extension every third of a second asks for it, once the
 /// server is known to be back.
 async fn everywhere(group: &Group, key: &str) {
