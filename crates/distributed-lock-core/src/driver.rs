@@ -2,8 +2,8 @@
 //!
 //! The engine in this crate does what is the same everywhere: the local queue, deadlines, retries,
 //! renewal, loss, releases of dropped handles. A driver only says how its server or file system does
-//! each single step. It sets no timers and spawns no waits; each of its futures may be dropped at
-//! any await.
+//! each single step, and leaves deadlines and repeats to the engine; each of its futures may be
+//! dropped at any await.
 
 use std::fmt::{self, Debug, Display};
 use std::future::Future;

@@ -57,6 +57,7 @@
 //!   who finds out waits once for an eighth of the lease (at least 50 ms, at most a third of the
 //!   operation timeout), then nobody waits for that server until it answers again. A server that comes
 //!   back gives its vote to the locks that are held, at their next extension, so that another may go.
+//!   A release ends when a majority has confirmed it, the others follow in the background.
 //!   Without a majority every call is [`Connection`], and a lock that is held is lost before its lease
 //!   ends.
 //! - A server that restarts or is replaced may have forgotten locks. It is not counted until

@@ -1,7 +1,7 @@
 //! The same work by the bare client: what the library is held against.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind};
+use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
@@ -102,8 +102,7 @@ impl Bare {
     async fn unlock(&mut self, key: &str) {
         let mut release = redis::cmd("EVALSHA");
         release.arg(&self.release).arg(1).arg(key).arg(OWNER);
-        let released: u32 = release.query_async(&mut self.connection).await.unwrap();
-        assert_eq!(released, 1);
+        self.succeeds(&release).await;
     }
 
     /// Has it until it hands it over.
@@ -115,15 +114,19 @@ impl Bare {
     pub(crate) async fn hands_over(&mut self, key: &str) {
         let mut run = redis::cmd("EVALSHA");
         run.arg(&self.hand_over).arg(1).arg(key).arg(OWNER).arg(OTHER).arg(CHANNEL);
-        let done: u32 = run.query_async(&mut self.connection).await.unwrap();
-        assert_eq!(done, 1);
+        self.succeeds(&run).await;
     }
 
     pub(crate) async fn makes_sure(&mut self, key: &str) {
         let mut run = redis::cmd("EVALSHA");
         run.arg(&self.make_sure).arg(1).arg(key).arg(OTHER);
-        let has_it: u32 = run.query_async(&mut self.connection).await.unwrap();
-        assert_eq!(has_it, 1);
+        self.succeeds(&run).await;
+    }
+
+    /// Every script here returns 1 when it has done what it is for.
+    async fn succeeds(&mut self, run: &Cmd) {
+        let done: u32 = run.query_async(&mut self.connection).await.unwrap();
+        assert_eq!(done, 1);
     }
 
     /// The requests that the library makes for a free mutex, with keys as long.
@@ -139,8 +142,7 @@ impl Bare {
         assert_eq!(taken.2, 0);
         let mut release = redis::cmd("EVALSHA");
         release.arg(&self.release_alone).arg(3).arg(&mutex).arg(waiters).arg(written).arg(OWNER);
-        let released: u32 = release.query_async(&mut self.connection).await.unwrap();
-        assert_eq!(released, 1);
+        self.succeeds(&release).await;
     }
 
     /// How many wait in this queue.

@@ -6,7 +6,6 @@ use distributed_lock_core::AttemptToken;
 
 use super::vote::Vote;
 use crate::key::RedisKey;
-use crate::link::Link;
 use crate::mailbox::Letterbox;
 use crate::redlock::servers::{ServerId, ServerSet};
 
@@ -86,18 +85,18 @@ impl Ballot {
         Self { requests, ..Self::new(key, (code, owner), Some(waiter)) }
     }
 
-    /// A request is about to leave. It must not if this says no.
-    pub(super) fn may_leave(&self, server: ServerId, link: &Link) -> bool {
+    /// A request is about to leave on the link of this number. It must not if this says no.
+    pub(super) fn may_leave(&self, server: ServerId, link: u64) -> bool {
         let mut requests = self.requests();
         if requests.stage != Stage::Asking {
             return false;
         }
         match requests.links.iter_mut().find(|(id, _)| *id == server) {
-            Some((_, sent_on)) if *sent_on != SentOn::Link(link.number) => {
+            Some((_, sent_on)) if *sent_on != SentOn::Link(link) => {
                 *sent_on = SentOn::Several;
             }
             Some(_) => {}
-            None => requests.links.push((server, SentOn::Link(link.number))),
+            None => requests.links.push((server, SentOn::Link(link))),
         }
         true
     }
@@ -126,10 +125,12 @@ impl Ballot {
         true
     }
 
-    /// A server has answered.
+    /// A server has answered, and with it all requests before on the same link.
     pub(super) fn is_answered(&self, server: ServerId, vote: &Vote) {
         let mut requests = self.requests();
-        requests.answered.insert(server);
+        if !requests.links.contains(&(server, SentOn::Several)) {
+            requests.answered.insert(server);
+        }
         if !matches!(vote, Vote::Granted) {
             requests.without.insert(server);
         }
@@ -145,16 +146,16 @@ impl Ballot {
         self.asked().without(self.requests().without)
     }
 
-    /// Who has answered.
+    /// From whom nothing more is to come.
     pub(super) fn answered(&self) -> ServerSet {
         self.requests().answered
     }
 
     /// Whether a request may come to a server after one that leaves on this link now.
-    pub(super) fn may_come_after(&self, server: ServerId, link: &Link) -> bool {
+    pub(super) fn may_come_after(&self, server: ServerId, link: u64) -> bool {
         let requests = self.requests();
         let is_elsewhere =
-            |(id, on): &(ServerId, SentOn)| *id == server && *on != SentOn::Link(link.number);
+            |(id, on): &(ServerId, SentOn)| *id == server && *on != SentOn::Link(link);
         !requests.answered.contains(server) && requests.links.iter().any(is_elsewhere)
     }
 
@@ -164,5 +165,51 @@ impl Ballot {
 
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use distributed_lock_core::{LockName, Mode};
+
+    use super::*;
+
+    const ONE: ServerId = ServerId(0);
+
+    fn ballot() -> Ballot {
+        let key = RedisKey::new("", LockName::parse("name").unwrap(), Mode::Exclusive).unwrap();
+        Ballot::new((key, None), ("x", "owner".into()), None)
+    }
+
+    #[test]
+    fn what_was_answered_on_its_link_does_not_come_again() {
+        let ballot = ballot();
+        assert!(ballot.may_leave(ONE, 7));
+        // Unanswered, it comes before what leaves on the same link, and nobody knows on another.
+        assert!(!ballot.may_come_after(ONE, 7));
+        assert!(ballot.may_come_after(ONE, 8));
+        ballot.is_answered(ONE, &Vote::Granted);
+        assert!(!ballot.may_come_after(ONE, 8));
+    }
+
+    #[test]
+    fn the_answer_on_a_second_link_says_nothing_of_the_first() {
+        let ballot = ballot();
+        assert!(ballot.may_leave(ONE, 7) && ballot.may_leave(ONE, 8));
+        ballot.is_answered(ONE, &Vote::Granted);
+        assert!(ballot.may_come_after(ONE, 8));
+        assert!(ballot.may_be_on().contains(ONE));
+    }
+
+    #[test]
+    fn nothing_leaves_after_the_result_but_what_is_asked_again() {
+        let ballot = ballot();
+        assert!(ballot.may_leave(ONE, 7));
+        ballot.is_decided();
+        assert!(!ballot.may_leave(ONE, 7) && !ballot.may_leave(ServerId(1), 7));
+        assert!(ballot.may_be_asked_again(ServerId(1)));
+        assert!(ballot.may_come_after(ServerId(1), 7));
+        ballot.is_undone();
+        assert!(!ballot.may_be_asked_again(ONE));
     }
 }

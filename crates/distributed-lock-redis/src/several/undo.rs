@@ -144,7 +144,7 @@ impl Several {
         ballot: &Ballot,
         end: End,
     ) -> LockResult<Answer> {
-        let may_come_later = ballot.may_come_after(member.id, link);
+        let may_come_later = ballot.may_come_after(member.id, link.number);
         if end == End::Alone && !may_come_later {
             let keys = ballot.key.mutex_on_each(ballot.slot);
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&ballot.owner] };

@@ -67,7 +67,7 @@ impl Several {
 
     pub(super) async fn vote_of(&self, member: &Member, question: &Question) -> LockResult<Vote> {
         let ballot = &question.ballot;
-        let leaves = |link: &Link| question.is_again || ballot.may_leave(member.id, link);
+        let leaves = |link: &Link| question.is_again || ballot.may_leave(member.id, link.number);
         // Who may not run scripts could not give it back.
         if let Some(free) = question.free.as_ref().filter(|_| member.client.runs_scripts()) {
             let Value::Array(replies) = self.request(member, free, leaves).await? else {
