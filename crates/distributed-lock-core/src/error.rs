@@ -43,7 +43,8 @@ pub enum LockError {
     #[error("invalid lock name: {0}")]
     InvalidName(String),
 
-    /// The lock service answered, and refused.
+    /// The lock service answered, and refused. The source is [`Transient`] if the refusal passes by
+    /// itself.
     #[error("the lock service refused the request")]
     Backend(#[source] Source),
 
@@ -67,16 +68,60 @@ impl LockError {
         Self::Backend(source.into())
     }
 
-    /// Whether the same acquire, tried again later, can succeed without anybody changing anything.
+    /// Wraps a refusal that passes by itself as [`Backend`](Self::Backend): a server that loads, is
+    /// busy, fails over, is read-only or a standby for the moment, or is out of memory, connections
+    /// or file handles.
     ///
-    /// True for [`Timeout`](Self::Timeout), [`Deadlock`](Self::Deadlock) and
-    /// [`Connection`](Self::Connection). False for [`LockLost`](Self::LockLost): the lock can be
-    /// acquired again, but the work it protected may be half done, and only the caller knows.
+    /// The engine lets such a refusal end no wait and no hold. Backends decide by error codes, never
+    /// by message text.
+    pub fn transient(source: impl Into<Source>) -> Self {
+        Self::backend(Transient(source.into()))
+    }
+
+    /// Whether the same acquire can succeed later without anybody changing anything at the caller's
+    /// side.
+    ///
+    /// True for exactly [`Connection`](Self::Connection) and for a [`Backend`](Self::Backend) whose
+    /// source is [`Transient`]. False for [`Timeout`](Self::Timeout): the caller's own time is up. False
+    /// for [`LockLost`](Self::LockLost): the lock can be acquired again, but the work that it protected
+    /// may be half done, and only the caller knows.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Deadlock(_) | Self::Connection(_))
+        match self {
+            Self::Connection(_) => true,
+            Self::Backend(source) => source.is::<Transient>(),
+            _ => false,
+        }
+    }
+
+    /// The first error of this type in the chain of sources.
+    ///
+    /// ```
+    /// use distributed_lock_core::error::{LockError, NoAnswer};
+    /// use std::time::Duration;
+    ///
+    /// let error = LockError::transient(NoAnswer(Duration::from_secs(2)));
+    /// assert_eq!(error.find_source(), Some(&NoAnswer(Duration::from_secs(2))));
+    /// ```
+    #[must_use]
+    pub fn find_source<E: Error + 'static>(&self) -> Option<&E> {
+        let mut source = self.source();
+        while let Some(error) = source {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            source = error.source();
+        }
+        None
     }
 }
+
+/// Source of [`LockError::Backend`] for a refusal that passes by itself.
+///
+/// Its own source is what the client library said, or this library in its place.
+#[derive(Debug, thiserror::Error)]
+#[error("the refusal passes by itself; trying again later can succeed")]
+pub struct Transient(#[source] Source);
 
 /// Source of [`LockError::Connection`] when the service was silent for one operation timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -100,9 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn retryable_says_whether_waiting_helps() {
-        assert!(LockError::Timeout(Duration::ZERO).is_retryable());
+    fn only_what_passes_by_itself_is_retryable() {
         assert!(LockError::connection(LateGrant).is_retryable());
+        assert!(LockError::transient("LOADING").is_retryable());
+        assert!(!LockError::backend("WRONGTYPE").is_retryable());
+        assert!(!LockError::Timeout(Duration::ZERO).is_retryable());
         assert!(!LockError::InvalidName("x".into()).is_retryable());
         assert!(!LockError::LockLost("x".into()).is_retryable());
     }

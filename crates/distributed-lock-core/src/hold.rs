@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::claim::Claim;
 use crate::driver::Driver;
-use crate::error::{LockError, LockResult};
+use crate::error::{LockError, LockResult, Transient};
 use crate::token::FencingToken;
 
 /// A lock that was granted and not yet given back.
@@ -125,7 +125,12 @@ impl<D: Driver> Holds<D> {
 impl LockError {
     /// The same kind of error for a second listener, its source as text.
     fn retold(&self) -> Self {
-        let text = || std::error::Error::source(self).map_or_else(String::new, |s| s.to_string());
+        let text = || {
+            let first = std::error::Error::source(self);
+            let chain = std::iter::successors(first, |error| error.source());
+            let chain = chain.filter(|error| !error.is::<Transient>());
+            chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        };
         match self {
             Self::Timeout(duration) => Self::Timeout(*duration),
             Self::Cancelled => Self::Cancelled,
@@ -133,6 +138,7 @@ impl LockError {
             Self::Connection(_) => Self::connection(text()),
             Self::LockLost(reason) => Self::LockLost(reason.clone()),
             Self::InvalidName(reason) => Self::InvalidName(reason.clone()),
+            Self::Backend(_) if self.is_retryable() => Self::transient(text()),
             Self::Backend(_) => Self::backend(text()),
             Self::Config(reason) => Self::Config(reason.clone()),
             Self::Unsupported(reason) => Self::Unsupported(reason.clone()),
