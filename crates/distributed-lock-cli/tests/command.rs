@@ -84,6 +84,12 @@ fn mistakes_are_usage_errors() {
         &["--url", "gopher://x", "x", "--", "true"],
         &["--url", "file:///tmp/x?no_such_option=1", "x", "--", "true"],
         &["--url", "", "x", "--", "true"],
+        &["--url", "file:///tmp/%00", "x", "--", "true"],
+        &["--url", &format!("unix:///{long}"), "x", "--", "true"],
+        &["--url", "redis://a%00b", "x", "--", "true"],
+        &["--url", "postgres://a%00b@h/d", "x", "--", "true"],
+        &["--url", &format!("postgres:///d?host=/{long}"), "x", "--", "true"],
+        &["--url", "redis://a?expiry=5s", "--url", "redis://b", "x", "--", "true"],
         &[&long, "--", "true"],
     ] {
         let (status, out, err) = place.output(args);

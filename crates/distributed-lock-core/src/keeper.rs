@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::LockResult;
 use crate::hold::Hold;
 use crate::instruments::extended;
-use crate::lease::{LeaseCommand, LeaseEvent, LeaseMachine};
+use crate::lease::{LeaseCommand, LeaseEvent, LeaseMachine, extension_limit};
 
 pub(crate) struct Keeper<D: Driver> {
     schedule: Arc<Schedule<D>>,
@@ -139,7 +139,7 @@ async fn sleep_or_forever(pause: Option<Duration>) {
 /// One attempt for many leases, bounded so that there is time for another.
 async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D> {
     let cadence = engine.driver.extension_cadence().unwrap_or(Duration::MAX);
-    let limit = engine.options.operation_timeout.min(cadence / 2);
+    let limit = extension_limit(cadence, engine.options.operation_timeout);
     let grants: Vec<&D::Grant> = batch.iter().map(|hold| &hold.grant).collect();
     let span = engine.instruments.extending(grants.len());
     let extension = engine.timers.bounded(limit, engine.driver.extend(&grants));

@@ -81,6 +81,18 @@ impl LeaseMachine {
         }
     }
 
+    /// Whether an extension that fails can be repeated before the lease ends: sent at the cadence,
+    /// silent for as long as one may take, repeated after the pause that follows a failure.
+    ///
+    /// A lease without that room is lost with the first request that gets no answer, so a backend
+    /// refuses such options. Half of `validity` always leaves room.
+    #[must_use]
+    pub fn leaves_room(validity: Duration, cadence: Duration, operation_timeout: Duration) -> bool {
+        let silent = extension_limit(cadence, operation_timeout);
+        let repeated = cadence.saturating_add(silent).saturating_add(cadence / 2);
+        !cadence.is_zero() && repeated < validity
+    }
+
     /// Ends it at `limit` at the latest. Once it lasts until then it is not extended any more.
     #[must_use]
     pub fn until(mut self, limit: Moment) -> Self {
@@ -147,6 +159,11 @@ impl LeaseMachine {
     }
 }
 
+/// How long one extension may take: a longer silence leaves no time for the next one.
+pub(crate) fn extension_limit(cadence: Duration, operation_timeout: Duration) -> Duration {
+    operation_timeout.min(cadence / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -182,6 +199,18 @@ mod tests {
         assert_eq!(machine.on(at(17), LeaseEvent::Tick), LeaseCommand::Extend);
         let end = machine.on(at(30), LeaseEvent::Extended(lease(17)));
         assert_eq!(end, LeaseCommand::Lose(LeaseEnd::RanOut));
+    }
+
+    #[test]
+    fn row_62_a_cadence_leaves_room_for_one_failed_extension_or_not() {
+        let room = |cadence, timeout| {
+            LeaseMachine::leaves_room(10 * SECOND, cadence * SECOND, timeout * SECOND)
+        };
+        assert!(room(3, 2) && room(3, 60) && room(4, 60) && room(5, 2));
+        assert!(!room(8, 2) && !room(6, 2) && !room(5, 60) && !room(0, 2));
+        let shortest = Duration::from_nanos(3);
+        assert!(LeaseMachine::leaves_room(shortest, shortest / 3, Duration::MAX));
+        assert!(!LeaseMachine::leaves_room(shortest, Duration::MAX, Duration::MAX));
     }
 
     #[test]

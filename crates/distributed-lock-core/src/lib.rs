@@ -50,6 +50,7 @@ mod lock_name;
 pub mod memory;
 mod mode;
 mod newtypes;
+mod option_checks;
 pub mod prelude;
 mod provider;
 mod provider_ext;
@@ -62,6 +63,7 @@ pub mod traits;
 
 pub use engine::Options;
 pub use erased::{DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore};
+pub use error::{LockError, LockResult};
 pub use guarantees::{Guarantees, HoldEnds, TokenDurability, WaitOrder};
 pub use guard::Guarded;
 pub use handle::Handle;
@@ -73,3 +75,7 @@ pub use provider::{DriverProvider, Lock, ReaderWriterLock, Semaphore};
 pub use token::{AttemptToken, FencingToken};
 /// What [`lost_token`](traits::LockHandle::lost_token) returns, from `tokio-util`.
 pub use tokio_util::sync::CancellationToken;
+pub use traits::{
+    DistributedLock, DistributedReaderWriterLock, DistributedSemaphore, LockHandle, LockProvider,
+    LockProviderExt, Provider, ProviderExt, ReaderWriterLockProvider, SemaphoreProvider,
+};

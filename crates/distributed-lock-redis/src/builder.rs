@@ -16,6 +16,7 @@ use crate::health;
 use crate::options::{RedisOptions, Wishes};
 use crate::protocol::RedisProtocol;
 use crate::redlock::servers::{Quorum, ServerId};
+use crate::server_url;
 use crate::several::{self, Member, Several};
 use crate::types::RedisLockProvider;
 
@@ -52,8 +53,9 @@ enum Server {
 }
 
 impl RedisLockProviderBuilder {
-    /// Adds a server: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database as
-    /// [redis-rs](redis) has them. With more than one, which must be independent of each other, a lock
+    /// Adds a server: `redis://[user:password@]host[:port][/database]`, `rediss://` (the same with TLS) or
+    /// `unix:///socket[?db=..&user=..&pass=..]`; each part is percent-decoded once. A URL that says more
+    /// is refused. With more than one, which must be independent of each other, a lock
     /// is held by whoever holds it on a majority of them ([`redlock`](crate::redlock)).
     pub fn add_server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(Server::Url(url.into()));
@@ -74,8 +76,8 @@ impl RedisLockProviderBuilder {
         self
     }
 
-    /// Sets how often held locks are extended; more than zero and less than the expiry. Default: a
-    /// third of the expiry.
+    /// Sets how often held locks are extended. An extension that fails must be able to be repeated
+    /// before the lease ends: a bit less than half the expiry always is. Default: a third of the expiry.
     pub fn extension_cadence(mut self, cadence: Duration) -> Self {
         self.wishes.extension_cadence = Some(cadence);
         self
@@ -173,7 +175,7 @@ impl RedisLockProviderBuilder {
     /// As [`build`](Self::build).
     pub async fn build_driver(self) -> LockResult<RedisDriver> {
         let limit = self.engine.operation_timeout;
-        let options = self.wishes.clone().check()?;
+        let options = self.check()?;
         let mut clients = self.clients()?;
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(LockError::Config("connecting to Redis needs a tokio runtime".into()));
@@ -198,13 +200,25 @@ impl RedisLockProviderBuilder {
         }
     }
 
+    fn check(&self) -> LockResult<RedisOptions> {
+        let config = |reason: &str| Err(LockError::Config(reason.into()));
+        if self.wishes.extension_cadence.is_some() && !self.engine.auto_extend {
+            return config("extension_cadence and auto_extend(false) contradict each other");
+        }
+        if self.wishes.restart_guard.is_some() && self.servers.len() == 1 {
+            return config("restart_guard is for several servers, and there is one");
+        }
+        self.engine.check(Some(self.wishes.expiry))?;
+        self.wishes.clone().check(self.engine.operation_timeout)
+    }
+
     fn clients(&self) -> LockResult<Vec<redis::Client>> {
         if self.servers.len() > usize::from(Quorum::MOST) {
             return Err(LockError::Config(format!("more than {} servers", Quorum::MOST)));
         }
         let client = |server: &Server| match server {
             Server::Client(client) => Ok(client.as_ref().clone()),
-            Server::Url(url) => open(url),
+            Server::Url(url) => server_url::open(url),
         };
         self.servers.iter().map(client).collect()
     }
@@ -287,28 +301,6 @@ impl std::fmt::Debug for RedisLockProviderBuilder {
     }
 }
 
-fn open(url: &str) -> LockResult<redis::Client> {
-    let example = "for example redis://localhost:6379";
-    let parsed = url::Url::parse(url)
-        .map_err(|error| LockError::Config(format!("not a server's URL ({error}); {example}")))?;
-    match parsed.scheme() {
-        "redis" | "unix" => {}
-        "rediss" if cfg!(feature = "tls") => use_ring(),
-        "rediss" => {
-            return Err(LockError::Config(
-                "rediss:// needs the feature `tls` of distributed-lock-redis".into(),
-            ));
-        }
-        unknown => {
-            return Err(LockError::Config(format!(
-                "unknown scheme {unknown:?}; known are redis://, rediss:// and unix://"
-            )));
-        }
-    }
-    // The client's own words for a bad URL do not repeat it.
-    redis::Client::open(parsed).map_err(|error| LockError::Config(format!("{error}; {example}")))
-}
-
 /// The same server in one version of the protocol, without delays.
 fn speaking(client: &redis::Client, version: ProtocolVersion) -> LockResult<redis::Client> {
     let info = client.get_connection_info().clone();
@@ -317,13 +309,4 @@ fn speaking(client: &redis::Client, version: ProtocolVersion) -> LockResult<redi
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
     redis::Client::open(info).map_err(lock_error)
-}
-
-/// rustls needs to be told which cryptography to use, unless the program has said so.
-fn use_ring() {
-    #[cfg(feature = "tls")]
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else was faster: then theirs is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
 }

@@ -134,6 +134,7 @@ mod protocol;
 pub mod redlock;
 mod script;
 pub mod semaphore;
+mod server_url;
 mod several;
 mod slot;
 mod types;

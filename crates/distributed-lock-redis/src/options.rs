@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
+use distributed_lock_core::lease::LeaseMachine;
 use distributed_lock_core::{AttemptToken, Mode};
 
 /// What the builder collects.
@@ -56,36 +57,42 @@ const LONGEST_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How late a timer may ring.
 const LATENESS: Duration = Duration::from_millis(2);
 
+const MILLISECOND: Duration = Duration::from_millis(1);
+
 const LONGEST_LABEL: usize = 256;
 
 impl Wishes {
-    pub(crate) fn check(self) -> LockResult<RedisOptions> {
+    pub(crate) fn check(self, operation_timeout: Duration) -> LockResult<RedisOptions> {
         let Self { expiry, extension_cadence, min_validity, key_prefix, label, restart_guard } =
             self;
         if !(SHORTEST_EXPIRY..=LONGEST_EXPIRY).contains(&expiry) {
             return Err(config(format!("expiry {expiry:?}: it must be between 100 ms and a year")));
         }
+        // Whole milliseconds, so that the server's lease is not shorter than ours.
+        let expiry = Duration::from_millis(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
+        let validity = expiry - expiry / 100 - LATENESS;
         let cadence = extension_cadence.unwrap_or(expiry / 3);
-        if cadence.is_zero() || cadence >= expiry {
+        if !LeaseMachine::leaves_room(validity, cadence, operation_timeout) {
             return Err(config(format!(
-                "extension_cadence {cadence:?}: it must be above zero and below the expiry, {expiry:?}"
+                "extension_cadence {cadence:?} with expiry {expiry:?}: an extension that fails could not \
+                 be repeated before the lease ends; above zero and up to {:?} works",
+                validity / 2 - MILLISECOND
             )));
         }
         let min_validity = min_validity.unwrap_or(expiry / 10);
-        if min_validity >= expiry {
+        if min_validity >= validity {
             return Err(config(format!(
-                "min_validity {min_validity:?}: it must be below the expiry, {expiry:?}"
+                "min_validity {min_validity:?} with expiry {expiry:?}: no lock could be granted; less than \
+                 {validity:?} works"
             )));
         }
         if label.as_ref().is_some_and(|label| label.len() > LONGEST_LABEL) {
             return Err(config(format!("owner_label: at most {LONGEST_LABEL} bytes")));
         }
         let label = label.filter(|label| !label.is_empty());
-        // Whole milliseconds, so that the server's lease is not shorter than ours.
-        let expiry = Duration::from_millis(u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX));
         Ok(RedisOptions {
             expiry,
-            validity: expiry - expiry / 100 - LATENESS,
+            validity,
             extension_cadence: cadence,
             min_validity,
             key_prefix,
@@ -130,7 +137,7 @@ mod tests {
     fn checked(change: impl FnOnce(&mut Wishes)) -> LockResult<RedisOptions> {
         let mut wishes = Wishes::default();
         change(&mut wishes);
-        wishes.check()
+        wishes.check(2000 * MS)
     }
 
     #[test]
@@ -148,8 +155,9 @@ mod tests {
             (checked(|wishes| wishes.expiry = 99 * MS), "100 ms"),
             (checked(|wishes| wishes.expiry = Duration::MAX), "a year"),
             (checked(|wishes| wishes.extension_cadence = Some(Duration::ZERO)), "above zero"),
-            (checked(|wishes| wishes.extension_cadence = Some(30_000 * MS)), "below the expiry"),
-            (checked(|wishes| wishes.min_validity = Some(30_000 * MS)), "below the expiry"),
+            (checked(|wishes| wishes.extension_cadence = Some(30_000 * MS)), "extension_cadence"),
+            (checked(|wishes| wishes.extension_cadence = Some(20_000 * MS)), "up to 14.8"),
+            (checked(|wishes| wishes.min_validity = Some(29_700 * MS)), "min_validity"),
             (checked(|wishes| wishes.label = Some("x".repeat(257))), "256 bytes"),
         ];
         for (refusal, reason) in refusals {

@@ -100,6 +100,148 @@ proptest! {
     }
 }
 
+/// What each kind of URL knows, and an address where an attempt to connect ends at once.
+const KNOWN: [(&str, &[&str]); 4] = [
+    #[cfg(feature = "file")]
+    ("file:///nonexistent/locks", &["mode=660", "label=x", "allow_shared_directory=true"]),
+    #[cfg(not(feature = "file"))]
+    ("memory://a", &["lease=1s"]),
+    ("memory://a", &["lease=1s", "max_hold=5s", "auto_extend=true", "operation_timeout=1s"]),
+    #[cfg(feature = "postgres")]
+    (
+        "postgres://127.0.0.1:1/db",
+        &["max_sessions=9", "max_held=5", "application_name=a", "sslmode=disable"],
+    ),
+    #[cfg(not(feature = "postgres"))]
+    ("memory://a", &["lease=1s"]),
+    #[cfg(feature = "redis")]
+    ("redis://127.0.0.1:1/0", &["expiry=9s", "key_prefix=p", "owner_label=l", "protocol=resp2"]),
+    #[cfg(not(feature = "redis"))]
+    ("memory://a", &["lease=1s"]),
+];
+
+fn refused(url: &str) -> String {
+    match connected(url) {
+        Err(LockError::Config(reason)) => reason,
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+/// A known option with one letter left out, doubled, or in capitals.
+fn misspelt(option: &str, at: usize, how: usize) -> String {
+    let (name, value) = option.split_once('=').unwrap();
+    let at = at % name.len();
+    let (before, letter, after) = (&name[..at], &name[at..=at], &name[at + 1..]);
+    let letter = match how {
+        0 => String::new(),
+        1 => letter.repeat(2),
+        _ => {
+            if letter == "_" {
+                "-".into()
+            } else {
+                letter.to_uppercase()
+            }
+        }
+    };
+    format!("{before}{letter}{after}={value}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// A misspelt option is refused by name, wherever it stands among good ones.
+    #[test]
+    fn row_62_no_misspelt_option_is_dropped(
+        kind in 0..KNOWN.len(), option in 0..4_usize, at in 0..40_usize, how in 0..3_usize, order in 0..4_usize,
+    ) {
+        let (server, known) = KNOWN[kind];
+        let wrong = misspelt(known[option % known.len()], at, how);
+        let mut options: Vec<&str> = known.to_vec();
+        options.insert(order % (known.len() + 1), &wrong);
+        let said = refused(&format!("{server}?{}", options.join("&")));
+        prop_assert!(said.contains(wrong.split('=').next().unwrap()), "{wrong}: {said}");
+    }
+
+    /// On any but the last of several URLs, every option is refused: known, misspelt or foreign.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn row_62_no_option_of_one_of_several_servers_is_dropped(
+        servers in 2..6_usize, on in 0..5_usize, option in "[a-z_]{1,20}=[a-z0-9%20]{0,5}",
+        known in prop::option::of(0..4_usize), scheme in 0..3_usize,
+    ) {
+        let (_, options) = KNOWN[3];
+        let option = known.map_or(option, |known| options[known].to_owned());
+        let base = ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1", "unix:///nonexistent/s"][scheme];
+        let urls: Vec<String> = (0..servers)
+            .map(|n| if n == on % (servers - 1) { format!("{base}?{option}") } else { base.into() })
+            .collect();
+        refused(&urls.join(","));
+    }
+
+    #[test]
+    fn any_text_after_a_scheme_is_answered(text in "[ -~]{0,30}", kind in 0..4_usize) {
+        let scheme = ["file:///nonexistent/x?", "unix:///nonexistent/", "redis://127.0.0.1:1?", "postgres://127.0.0.1:1/?"][kind];
+        drop(connected(&format!("{scheme}{text}")));
+    }
+}
+
+#[test]
+fn row_62_options_that_cannot_work_are_refused_by_name() {
+    for (url, named) in [
+        ("memory://a?max_hold=5s", "max_hold"),
+        ("memory://a?auto_extend=false", "auto_extend"),
+        ("memory://a?lease=0s", "lease"),
+        ("memory://a?lease=5s&max_hold=0s", "max_hold"),
+        ("memory://a?operation_timeout=0s", "operation_timeout"),
+        ("memory://a?lease", "lease"),
+        ("memory://a?lease=1s&lease=2s", "lease"),
+        ("memory://a?lease=1s&%6cease=2s", "lease"),
+        #[cfg(feature = "redis")]
+        ("redis://h?expiry=10s&extension_cadence=8s", "extension_cadence"),
+        #[cfg(feature = "redis")]
+        ("redis://h?expiry=10s&min_validity=9900ms", "min_validity"),
+        #[cfg(feature = "redis")]
+        ("redis://h?extension_cadence=5s&auto_extend=false", "auto_extend"),
+        #[cfg(feature = "redis")]
+        ("redis://h?restart_guard=60s", "restart_guard"),
+        #[cfg(feature = "redis")]
+        ("redis://h?operation_timeout=0s", "operation_timeout"),
+        #[cfg(feature = "redis")]
+        ("redis://a?key_prefix=x,redis://b,redis://c", "key_prefix"),
+        #[cfg(feature = "redis")]
+        ("redis://a,redis://b?expiry=5s,redis://c?expiry=5s", "expiry"),
+        #[cfg(feature = "redis")]
+        ("redis://a?protocol=resp3,redis://b", "protocol"),
+        #[cfg(feature = "redis")]
+        ("rediss://a#insecure,rediss://b", "#"),
+        #[cfg(feature = "redis")]
+        ("unix:///a?pass=x&expiry=5s,unix:///b?pass=x", "expiry"),
+    ] {
+        let said = refused(url);
+        assert!(said.contains(named), "{url}: {said}");
+    }
+}
+
+/// What cannot exist is a mistake in the URL, not a service that does not answer.
+#[test]
+fn an_address_that_cannot_exist_is_a_configuration_mistake() {
+    let long = format!("unix:///{}", "x".repeat(110));
+    for url in [
+        #[cfg(feature = "file")]
+        "file:///tmp/%00",
+        #[cfg(feature = "redis")]
+        "redis://a%00b",
+        #[cfg(feature = "redis")]
+        "redis://h:0",
+        #[cfg(feature = "redis")]
+        "unix:///run/%00",
+        #[cfg(feature = "redis")]
+        &long,
+    ] {
+        refused(url);
+    }
+}
+
 #[tokio::test]
 async fn errors_list_what_is_known() {
     let refusal = async |url: &str| match connect(url).await {

@@ -20,6 +20,8 @@ pub struct MemoryDriver {
     pub(super) store: MemoryStore,
     lease: Option<Duration>,
     clock: Arc<dyn Clock>,
+    /// Why its options cannot work, for every acquire: building is infallible.
+    pub(super) mistake: Option<String>,
 }
 
 /// What an attempt has at the store.
@@ -42,7 +44,7 @@ impl MemoryDriver {
     /// A driver over a store; `lease` is the length of leases, if there shall be any, by `clock`.
     #[must_use]
     pub fn new(store: MemoryStore, lease: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, lease, clock }
+        Self { store, lease, clock, mistake: None }
     }
 }
 
@@ -52,6 +54,9 @@ impl Driver for MemoryDriver {
     type Grant = MemoryGrant;
 
     fn resolve(&self, name: LockName<'_>, mode: Mode) -> LockResult<String> {
+        if let Some(mistake) = &self.mistake {
+            return Err(LockError::Config(mistake.clone()));
+        }
         Ok(match mode {
             Mode::Exclusive | Mode::Shared => format!("lock:{name}"),
             Mode::Permit { .. } => format!("semaphore:{name}"),

@@ -13,6 +13,7 @@ pub use store::{Behaviour, MemoryStore};
 
 use crate::clock::Clock;
 use crate::engine::Options;
+use crate::error::LockError;
 use crate::provider::DriverProvider;
 
 crate::backend_types! {
@@ -101,7 +102,7 @@ impl MemoryLockProviderBuilder {
     }
 
     /// Ends every lease this long after it was asked for; its holder is told loss then. Default: it is
-    /// renewed as long as it is held. Locks without a lease are not limited.
+    /// renewed as long as it is held. Needs a [`lease`](Self::lease).
     pub fn max_hold(mut self, most: Duration) -> Self {
         self.options = self.options.max_hold(most);
         self
@@ -120,11 +121,14 @@ impl MemoryLockProviderBuilder {
         self
     }
 
-    /// Builds the provider.
+    /// Builds the provider. Options that cannot work are [`LockError::Config`] from every acquire.
     #[must_use]
     pub fn build(self) -> MemoryLockProvider {
         let clock = self.options.clock.clone();
-        let driver = MemoryDriver::new(self.store.unwrap_or_default(), self.lease, clock);
+        let mut driver = MemoryDriver::new(self.store.unwrap_or_default(), self.lease, clock);
+        if let Err(LockError::Config(mistake)) = self.options.check(self.lease) {
+            driver.mistake = Some(mistake);
+        }
         MemoryLockProvider::over(DriverProvider::new(driver, self.options))
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use distributed_lock_core::error::{LockError, LockResult};
@@ -28,15 +30,33 @@ impl Endpoint {
         match (&self.host, self.address) {
             (_, Some(address)) => Ok(vec![Address::Tcp((address, self.port).into())]),
             #[cfg(unix)]
-            (Some(Host::Unix(directory)), None) => {
-                Ok(vec![Address::Unix(directory.join(format!(".s.PGSQL.{}", self.port)))])
-            }
+            (Some(Host::Unix(directory)), None) => Ok(vec![Address::Unix(self.socket(directory))]),
             (Some(Host::Tcp(name)), None) => {
                 let found = tokio::net::lookup_host((name.as_str(), self.port)).await?;
                 Ok(found.map(Address::Tcp).collect())
             }
             (None, None) => Ok(Vec::new()),
         }
+    }
+
+    /// Whether there can be such an address.
+    fn check(&self) -> LockResult<()> {
+        if self.port == 0 {
+            return Err(LockError::Config("port 0 cannot be connected to".into()));
+        }
+        #[cfg(unix)]
+        if let (Some(Host::Unix(directory)), None) = (&self.host, self.address)
+            && let Err(error) =
+                std::os::unix::net::SocketAddr::from_pathname(self.socket(directory))
+        {
+            return Err(LockError::Config(format!("no unix socket can have this path: {error}")));
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn socket(&self, directory: &Path) -> PathBuf {
+        directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// What its certificate must be for.
@@ -67,7 +87,7 @@ impl fmt::Display for Endpoint {
             (_, Some(address)) => write!(f, "{address}:{}", self.port),
             #[cfg(unix)]
             (Some(Host::Unix(directory)), None) => {
-                write!(f, "{}/.s.PGSQL.{}", directory.display(), self.port)
+                write!(f, "{}", self.socket(directory).display())
             }
             (None, None) => write!(f, "port {}", self.port),
         }
@@ -92,5 +112,26 @@ pub(super) fn endpoints(config: &Config) -> LockResult<Arc<[Endpoint]>> {
         address: addresses.get(at).copied(),
         port: ports.get(at).or(ports.first()).copied().unwrap_or(PORT),
     };
-    Ok((0..count).map(endpoint).collect())
+    let endpoints: Arc<[Endpoint]> = (0..count).map(endpoint).collect();
+    endpoints.iter().try_for_each(Endpoint::check)?;
+    Ok(endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_exist_is_a_configuration_mistake() {
+        let read = |text: &str| endpoints(&text.parse().unwrap()).map(|hosts| hosts.len());
+        assert!(
+            matches!(read("host=h port=0"), Err(LockError::Config(why)) if why.contains("port"))
+        );
+        assert_eq!(read("host=h,/run/pg port=1").unwrap(), 2);
+        #[cfg(unix)]
+        {
+            let long = format!("host=/{}", "x".repeat(100));
+            assert!(matches!(read(&long), Err(LockError::Config(why)) if why.contains("socket")));
+        }
+    }
 }

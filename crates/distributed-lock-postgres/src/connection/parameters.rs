@@ -48,6 +48,16 @@ impl Parameters {
             Some(rest) => Self::of_url(rest)?,
             None => Self { url: String::new(), given: pairs(text)? },
         };
+        if parameters.url.contains("%00")
+            || parameters
+                .given
+                .iter()
+                .any(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
+            return config(
+                "the connection string has a NUL character (%00), which no server takes",
+            );
+        }
         let names = || parameters.given.iter().map(|(name, _)| name);
         match names().enumerate().find(|(at, name)| names().take(*at).any(|other| other == *name)) {
             Some((_, twice)) if KNOWN.contains(&twice.as_str()) => {
@@ -243,6 +253,18 @@ mod tests {
         assert!(refused("localhost").contains("postgres://user@host"));
         assert!(refused("host=h user='x").contains("not closed"));
         assert!(refused("host=h port=70000").contains("`port`"));
+    }
+
+    #[test]
+    fn what_no_server_takes_is_refused() {
+        for text in [
+            "postgres://a%00b@h/d",
+            "postgres://h/d%00",
+            "postgres://h/?user=a%00",
+            "host=h user=a\0b",
+        ] {
+            assert!(refused(text).contains("NUL"), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod redis;
 use distributed_lock_core::DynLockProvider;
 use distributed_lock_core::error::{LockError, LockResult};
 use distributed_lock_core::memory::{MemoryLockProvider, MemoryStore};
+use distributed_lock_core::traits::Provider;
 use url::Url;
 
 use self::options::UrlOptions;
@@ -26,8 +27,10 @@ use self::options::UrlOptions;
 /// | `memory://NAME` | locks inside this process, shared by name | `lease`, `max_hold`, `auto_extend`, `operation_timeout`, `keeper_thread` |
 ///
 /// Options are query parameters with the names of the builders' methods, for example
-/// `file:///srv/locks?mode=660&label=nightly%20backup`. Durations are written `500ms`, `30s`, `2m`;
-/// switches `true` or `false`.
+/// `file:///srv/locks?mode=660&label=nightly%20backup`; values are percent-decoded once, and `+` is a
+/// plus. Durations are written `500ms`, `30s`, `2m`; switches `true` or `false`. An option that is not
+/// known, or is not read where it stands, is an error; so are options that cannot work together, such as
+/// an `extension_cadence` that leaves no time to repeat an extension that failed.
 ///
 /// ```
 /// use distributed_lock::*;
@@ -48,10 +51,17 @@ use self::options::UrlOptions;
 /// # Cancel safety
 /// Dropping the future leaves nothing behind.
 pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
-    if let Some("postgres" | "postgresql") = url.split_once(':').map(|(scheme, _)| scheme) {
-        return postgres(url).await;
+    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+    let scheme = scheme.trim_start().to_ascii_lowercase();
+    match &*scheme {
+        "postgres" | "postgresql" => return postgres(&format!("{scheme}:{rest}")).await,
+        "redis" | "rediss" | "unix" => {
+            let url = format!("{scheme}:{rest}");
+            let (others, last) = redis::other_servers(&url);
+            return redis::connect(others, last).await;
+        }
+        _ => {}
     }
-    let (others, url) = redis::other_servers(url);
     let url = Url::parse(url).map_err(|error| {
         LockError::Config(format!("not a URL ({error}); for example file:///var/tmp/locks"))
     })?;
@@ -80,12 +90,20 @@ pub async fn connect(url: &str) -> LockResult<DynLockProvider> {
                 builder = builder.keeper_thread(on);
             }
             options.finish()?;
-            Ok(DynLockProvider::new(builder.build()))
+            let provider = builder.build();
+            // It says whether its options can work only when it is asked for a lock.
+            provider.native_key("")?;
+            Ok(DynLockProvider::new(provider))
         }
-        "redis" | "rediss" | "unix" => redis::connect(others, &url, options).await,
         unknown => Err(LockError::Config(format!(
-            "unknown scheme {unknown:?}; known are file:///directory, postgres://server/database, \
-             redis://server, rediss://server, unix:///socket and memory://NAME"
+            "{}; known are file:///directory, postgres://server/database, redis://server, \
+             rediss://server, unix:///socket and memory://NAME",
+            // Without slashes it may be a user's name or a part of a password.
+            if rest.starts_with("//") {
+                format!("unknown scheme {unknown:?}")
+            } else {
+                "not a URL of a lock service".into()
+            }
         ))),
     }
 }
@@ -119,6 +137,9 @@ fn file(url: &Url, mut options: UrlOptions) -> LockResult<DynLockProvider> {
     let directory = url.to_file_path().map_err(|()| {
         LockError::Config("a file URL has an absolute path after three slashes: file:///dir".into())
     })?;
+    if directory.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(LockError::Config("no path has a NUL character (%00)".into()));
+    }
     let mut builder = distributed_lock_file::FileLockProvider::builder();
     if let Some(mode) = options.octal("mode")? {
         builder = builder.mode(mode);

@@ -1,14 +1,11 @@
 //! Redis by URL.
 
 use distributed_lock_core::DynLockProvider;
-use distributed_lock_core::error::LockResult;
+use distributed_lock_core::error::{LockError, LockResult};
 use distributed_lock_redis::{RedisLockProvider, RedisProtocol};
-use url::Url;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::options::UrlOptions;
-
-/// Options of a socket's URL that are the client library's.
-const OF_THE_CLIENT: [&str; 3] = ["db", "user", "pass"];
 
 /// The servers before the last, which has the options: a comma followed by a scheme separates them.
 pub(super) fn other_servers(urls: &str) -> (Vec<&str>, &str) {
@@ -25,24 +22,19 @@ pub(super) fn other_servers(urls: &str) -> (Vec<&str>, &str) {
     (servers, rest)
 }
 
-pub(super) async fn connect(
-    others: Vec<&str>,
-    url: &Url,
-    mut options: UrlOptions,
-) -> LockResult<DynLockProvider> {
+pub(super) async fn connect(others: Vec<&str>, last: &str) -> LockResult<DynLockProvider> {
     let mut builder = RedisLockProvider::builder();
-    for server in others {
+    for (number, url) in others.into_iter().enumerate() {
+        let (server, options) = server(url)?;
+        if let Some(name) = options.unread() {
+            return Err(LockError::Config(format!(
+                "option {name} is on URL {} of several, where it is not read; options stand on the last",
+                number + 1
+            )));
+        }
         builder = builder.add_server(server);
     }
-    let mut server = url.clone();
-    server.set_query(None);
-    if url.scheme() == "unix" {
-        for name in OF_THE_CLIENT {
-            if let Some(value) = options.text(name) {
-                server.query_pairs_mut().append_pair(name, &value);
-            }
-        }
-    }
+    let (server, mut options) = server(last)?;
     builder = builder.add_server(server);
     if let Some(expiry) = options.duration("expiry")? {
         builder = builder.expiry(expiry);
@@ -85,6 +77,26 @@ pub(super) async fn connect(
     }
     options.finish()?;
     Ok(DynLockProvider::new(builder.build().await?))
+}
+
+/// A server's own URL, and the options that it carries besides.
+fn server(url: &str) -> LockResult<(String, UrlOptions)> {
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    if url.contains('#') {
+        return Err(LockError::Config("what follows a # is not used; write it as %23".into()));
+    }
+    let (mut server, mut options) = (server.to_owned(), UrlOptions::of(query)?);
+    if server.starts_with("unix:") {
+        let mut separator = '?';
+        for name in ["db", "user", "pass"] {
+            if let Some(value) = options.text(name) {
+                let value = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+                server.push_str(&format!("{separator}{name}={value}"));
+                separator = '&';
+            }
+        }
+    }
+    Ok((server, options))
 }
 
 #[cfg(test)]
