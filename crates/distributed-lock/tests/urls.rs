@@ -129,7 +129,7 @@ fn refused(url: &str) -> String {
 
 /// A known option with one letter left out, doubled, or in capitals.
 fn misspelt(option: &str, at: usize, how: usize) -> String {
-    let (name, value) = option.split_once('=').unwrap();
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
     let at = at % name.len();
     let (before, letter, after) = (&name[..at], &name[at..=at], &name[at + 1..]);
     let letter = match how {
