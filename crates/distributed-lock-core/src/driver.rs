@@ -89,6 +89,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
         None
     }
 
+    /// Closes what the driver keeps open. Called at the end of a shutdown: what could be given back was,
+    /// and nothing is acquired any more, although clones of the provider may live on.
+    fn close(&self) {}
+
     /// Draws the token of a held lock, in one step that fails if the lock is no longer held.
     fn fencing_token(
         &self,

@@ -362,6 +362,7 @@ impl<D: Driver> Engine<D> {
         let limit = self.options.operation_timeout.saturating_mul(2);
         // Who is left when the time is over is listed below.
         let _ = self.timers.bounded(limit, self.everything_ended()).await;
+        self.driver.close();
         self.holds.failures(|| LockError::connection(NoAnswer(limit)))
     }
 

@@ -1,8 +1,7 @@
 //! The driver of PostgreSQL's advisory locks.
 
 use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributed_lock_core::driver::{Attempt, Driver, Granted, WakeUp};
@@ -11,12 +10,14 @@ use distributed_lock_core::{
     FencingToken, Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability, WaitOrder,
 };
 
+use crate::attempt::{Answer, PostgresPlace, Request};
 use crate::connection::{Form, Registration, Session, Sessions, Span};
 use crate::error::was_cancelled;
 use crate::held::Held;
 use crate::holder;
+use crate::in_flight::InFlight;
 use crate::key::{self, PostgresAdvisoryLockKey};
-use crate::resource::{Permit, Reader, Resources};
+use crate::resource::{Permit, Read, Reader, Resources};
 use crate::token::Tokens;
 use crate::waiter::{Waiter, Wanted};
 
@@ -96,39 +97,6 @@ impl fmt::Debug for PostgresGrant {
     }
 }
 
-type Asking = Pin<Box<dyn Future<Output = LockResult<Option<Locked>>> + Send>>;
-
-/// What an attempt has at the server. A request that was sent goes on to its answer, whoever waits
-/// for it.
-#[derive(Default)]
-pub struct PostgresPlace {
-    /// Only used by `&mut self`.
-    asking: Mutex<Option<Asking>>,
-    waiter: Option<Waiter>,
-}
-
-impl fmt::Debug for PostgresPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresPlace")
-            .field("waits", &self.waiter.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl PostgresPlace {
-    fn asking(&mut self) -> &mut Option<Asking> {
-        self.asking.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The answer to the request under way, or to a new one.
-    async fn answer(&mut self, ask: impl FnOnce() -> Asking) -> LockResult<Option<Locked>> {
-        let asking = self.asking();
-        let answer = asking.get_or_insert_with(ask).await;
-        *asking = None;
-        answer
-    }
-}
-
 impl PostgresDriver {
     pub(crate) fn new(sessions: Arc<Sessions>, tokens: Tokens) -> Self {
         Self { sessions, resources: Resources::default(), tokens }
@@ -138,33 +106,53 @@ impl PostgresDriver {
         &self.sessions
     }
 
-    /// One request for a key, to its end.
-    fn ask(&self, key: &PostgresKey, mode: Mode) -> Asking {
-        let sessions = Arc::clone(&self.sessions);
+    /// Sends one request for a key; `None` if this process alone makes it pointless. Before it is sent
+    /// nothing can be locked, so the future may be dropped.
+    async fn ask(&self, key: &PostgresKey, mode: Mode) -> LockResult<Option<Request>> {
         match (key, mode) {
-            (PostgresKey::Lock(key), Mode::Shared) => {
-                let (key, resource) = (*key, self.resources.of(&PostgresKey::Lock(*key)));
-                Box::pin(
-                    async move { Ok(resource.try_read(&sessions, key).await?.map(Locked::Shared)) },
-                )
+            (PostgresKey::Lock(lock), Mode::Shared) => {
+                let (lock, resource) = (*lock, self.resources.of(key));
+                let prepared = resource.prepare_read(&self.sessions, lock).await?;
+                let read = resource.read(lock, prepared);
+                Ok(Some(InFlight::new(async move {
+                    Ok(match read.await? {
+                        Read::Granted(reader) => Answer::Granted(Locked::Shared(reader)),
+                        Read::Refused => Answer::Refused,
+                        Read::Changed => Answer::AskAgain,
+                    })
+                })))
             }
-            (PostgresKey::Lock(key), _) => {
-                let key = *key;
-                Box::pin(async move {
-                    let seat = sessions.seat().await?;
-                    let locked = seat.session().try_lock(key, Form::Exclusive).await?;
-                    Ok(locked.then(|| Locked::Exclusive(Held::new(seat, key, Form::Exclusive))))
-                })
+            (PostgresKey::Lock(lock), _) => {
+                let (lock, slot) = (*lock, self.sessions.slot().await?);
+                slot.session().prepare_try(lock, Form::Exclusive).await?;
+                Ok(Some(InFlight::new(async move {
+                    let is_locked = slot.session().try_lock(lock, Form::Exclusive).await?;
+                    Ok(Answer::of(
+                        is_locked.then(|| Held::new(slot, lock, Form::Exclusive)),
+                        Locked::Exclusive,
+                    ))
+                })))
             }
             (PostgresKey::Semaphore { queue, name }, mode) => {
-                let (resource, queue) = (self.resources.of(key), *queue);
-                let (name, max) = (Arc::clone(name), permits(mode));
-                Box::pin(async move {
-                    let permit = resource.try_permit(&sessions, (&name, queue), max).await?;
-                    Ok(permit.map(Locked::Permit))
-                })
+                let (resource, max) = (self.resources.of(key), permits(mode));
+                if resource.holds_all(name, max) {
+                    return Ok(None);
+                }
+                let slot = self.sessions.slot().await?;
+                slot.session().prepare_scan().await?;
+                let permit = resource.try_permit(slot, (name, *queue), max);
+                Ok(Some(InFlight::new(
+                    async move { Ok(Answer::of(permit.await?, Locked::Permit)) },
+                )))
             }
         }
+    }
+
+    /// Begins to wait on a session of its own, unless as many wait as may.
+    async fn start_waiting(&self, key: &PostgresKey, mode: Mode) -> LockResult<Option<Waiter>> {
+        let session = self.sessions.waiting_session().await?;
+        let start = |session| Waiter::start(session, &self.sessions, self.wanted(key, mode));
+        Ok(session.map(start))
     }
 
     fn wanted(&self, key: &PostgresKey, mode: Mode) -> Wanted {
@@ -222,15 +210,8 @@ impl Driver for PostgresDriver {
         &self,
         attempt: &mut Attempt<PostgresKey, PostgresPlace>,
     ) -> LockResult<Option<Granted<PostgresGrant>>> {
-        let locked = match &mut attempt.place.waiter {
-            // Whoever is in the queue would be refused by the server: others are before it, or it
-            // is.
-            Some(waiter) => waiter.look().await?,
-            None => {
-                let (key, mode) = (&attempt.key, attempt.mode);
-                attempt.place.answer(|| self.ask(key, mode)).await?
-            }
-        };
+        let Attempt { key, mode, place, .. } = &mut *attempt;
+        let locked = place.try_once(|| self.ask(key, *mode)).await?;
         locked.map(|locked| granted(attempt, locked)).transpose()
     }
 
@@ -238,21 +219,8 @@ impl Driver for PostgresDriver {
         &self,
         attempt: &mut Attempt<PostgresKey, PostgresPlace>,
     ) -> LockResult<WakeUp<PostgresGrant>> {
-        let waiter = match &mut attempt.place.waiter {
-            Some(waiter) => waiter,
-            None => match self.sessions.waiting_seat().await? {
-                Some(seat) => {
-                    let wanted = self.wanted(&attempt.key, attempt.mode);
-                    let waiter = Waiter::start(seat, &self.sessions, wanted);
-                    attempt.place.waiter.insert(waiter)
-                }
-                // As many sessions wait as may: the fallback period's tries are left.
-                None => return std::future::pending().await,
-            },
-        };
-        let result = waiter.granted().await;
-        attempt.place.waiter = None;
-        match result {
+        let Attempt { key, mode, place, .. } = &mut *attempt;
+        match place.wait(|| self.start_waiting(key, *mode)).await {
             Ok(Some(locked)) => granted(attempt, locked).map(WakeUp::Granted),
             Ok(None) => Ok(WakeUp::TryAgain),
             // By an administrator.
@@ -262,27 +230,19 @@ impl Driver for PostgresDriver {
     }
 
     fn must_withdraw(&self, attempt: &Attempt<PostgresKey, PostgresPlace>) -> bool {
-        let asking = attempt.place.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        asking.is_some() || attempt.place.waiter.is_some()
+        attempt.place.is_something()
     }
 
     async fn withdraw(&self, attempt: &mut Attempt<PostgresKey, PostgresPlace>) -> LockResult<()> {
-        let place = &mut attempt.place;
-        if place.asking().is_some() {
-            let answer = place.answer(|| Box::pin(std::future::ready(Ok(None)))).await;
-            if let Ok(Some(locked)) = answer {
-                locked.release().await?;
-            }
-        }
-        if let Some(waiter) = &mut place.waiter {
-            waiter.cancel().await?;
-            place.waiter = None;
-        }
-        Ok(())
+        attempt.place.undo().await
     }
 
     async fn release(&self, grant: &PostgresGrant) -> LockResult<()> {
         grant.locked.release().await
+    }
+
+    fn close(&self) {
+        self.sessions.close();
     }
 
     async fn fencing_token(&self, grant: &PostgresGrant) -> LockResult<FencingToken> {

@@ -63,21 +63,25 @@
 //! [`keepalive_cadence`]: PostgresLockProviderBuilder::keepalive_cadence
 //! [`use_transaction`]: PostgresLockProviderBuilder::use_transaction
 
+mod attempt;
 mod builder;
 pub mod connection;
 mod driver;
 mod error;
 mod held;
 mod holder;
+mod in_flight;
 pub mod key;
 mod resource;
 mod token;
 mod transaction;
+mod turns;
 mod types;
 mod waiter;
 
+pub use attempt::PostgresPlace;
 pub use builder::PostgresLockProviderBuilder;
-pub use driver::{PostgresDriver, PostgresGrant, PostgresKey, PostgresPlace};
+pub use driver::{PostgresDriver, PostgresGrant, PostgresKey};
 pub use error::{
     EndedSession, LockTableFull, NoConnection, Standby, TooManyLocks, TooManySessions,
 };

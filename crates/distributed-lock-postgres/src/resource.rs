@@ -11,10 +11,11 @@ use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::connection::{Form, Session, Sessions};
+use crate::connection::{Borrowed, Form, Session, SessionSlot, Sessions};
 use crate::driver::PostgresKey;
 use crate::held::Held;
 use crate::key::{self, PostgresAdvisoryLockKey};
+use crate::turns::Turns;
 
 /// How long readers may join a shared lock without asking whether a writer waits.
 const FRESH_FOR: Duration = Duration::from_millis(100);
@@ -42,7 +43,7 @@ impl Resources {
 #[derive(Debug, Default)]
 pub(crate) struct Resource {
     /// One request at a time: the answers of two in one session could not be told apart.
-    turn: tokio::sync::Mutex<()>,
+    turns: Turns,
     shared: Mutex<Option<Arc<SharedLock>>>,
     permits: Mutex<Permits>,
     /// A permit of this process was given back: its slot may be asked for again.
@@ -51,7 +52,7 @@ pub(crate) struct Resource {
 
 /// One lock at the server that all readers of this process hold together.
 #[derive(Debug)]
-struct SharedLock {
+pub(crate) struct SharedLock {
     held: Held,
     state: Mutex<Sharing>,
 }
@@ -69,34 +70,70 @@ struct Permits {
     held: HashSet<i64>,
 }
 
+impl Permits {
+    /// Computes the keys of the first slots, once.
+    fn know(&mut self, name: &str, max: u32) {
+        let known = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.extend((known..max).map(|slot| key::slot(name, slot)));
+    }
+
+    fn slots_below(&self, max: u32) -> &[i64] {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        &self.slots[..max.min(self.slots.len())]
+    }
+}
+
 impl Resource {
-    /// A shared lock without waiting: an own reader's, if no writer waits for it, or a new one.
-    pub(crate) async fn try_read(
+    /// What a shared lock without waiting needs first; nothing is asked for yet. May be dropped.
+    pub(crate) async fn prepare_read(
         self: &Arc<Self>,
         sessions: &Arc<Sessions>,
         key: PostgresAdvisoryLockKey,
-    ) -> LockResult<Option<Reader>> {
-        let _turn = self.turn.lock().await;
-        if let Some(shared) = self.shared()
-            && shared.held.session().is_alive()
-        {
-            if !shared.is_fresh() {
-                // The session that has it would pass writers that wait; another does not.
-                let other = sessions.beside(Some(shared.held.session())).await?;
-                if !other.probe(key, Form::Shared).await? {
-                    return Ok(None);
+    ) -> LockResult<ReadRequest> {
+        let Some(shared) = self.living() else {
+            let slot = sessions.slot().await?;
+            slot.session().prepare_try(key, Form::Shared).await?;
+            return Ok(ReadRequest::Lock(slot));
+        };
+        if shared.is_fresh() {
+            return Ok(ReadRequest::Join);
+        }
+        // The session that has it would pass writers that wait; another does not.
+        let other = sessions.beside(Some(shared.held.session())).await?;
+        other.prepare_probe(key, Form::Shared).await?;
+        Ok(ReadRequest::Probe(other, shared))
+    }
+
+    /// A shared lock without waiting: an own reader's, if no writer waits for it, or a new one.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        key: PostgresAdvisoryLockKey,
+        request: ReadRequest,
+    ) -> impl Future<Output = LockResult<Read>> + Send + use<> {
+        let resource = Arc::clone(self);
+        self.turns.in_turn(async move {
+            let living = resource.living();
+            match (request, living) {
+                (_, Some(shared)) if shared.is_fresh() => Ok(resource.join(shared)),
+                (ReadRequest::Probe(other, probed), Some(shared))
+                    if Arc::ptr_eq(&probed, &shared) =>
+                {
+                    if !other.probe(key, Form::Shared).await? {
+                        return Ok(Read::Refused);
+                    }
+                    shared.refresh();
+                    Ok(resource.join(shared))
                 }
-                shared.refresh();
+                (ReadRequest::Lock(slot), None) => {
+                    if !slot.session().try_lock(key, Form::Shared).await? {
+                        return Ok(Read::Refused);
+                    }
+                    let held = Held::new(slot, key, Form::Shared);
+                    Ok(Read::Granted(resource.first_reader(held)))
+                }
+                _ => Ok(Read::Changed),
             }
-            if let Some(reader) = self.join(shared) {
-                return Ok(Some(reader));
-            }
-        }
-        let seat = sessions.seat().await?;
-        if !seat.session().try_lock(key, Form::Shared).await? {
-            return Ok(None);
-        }
-        Ok(Some(self.first_reader(Held::new(seat, key, Form::Shared))))
+        })
     }
 
     /// The first reader of a lock that was just granted.
@@ -107,37 +144,46 @@ impl Resource {
         Reader { resource: Arc::clone(self), shared, has_left: Mutex::new(false) }
     }
 
-    fn shared(&self) -> Option<Arc<SharedLock>> {
-        lock(&self.shared).clone()
+    /// The lock that readers of this process have, while its session lives.
+    fn living(&self) -> Option<Arc<SharedLock>> {
+        lock(&self.shared).clone().filter(|shared| shared.held.session().is_alive())
     }
 
     /// One more reader, unless the last has left meanwhile.
-    fn join(self: &Arc<Self>, shared: Arc<SharedLock>) -> Option<Reader> {
+    fn join(self: &Arc<Self>, shared: Arc<SharedLock>) -> Read {
         let mut state = lock(&shared.state);
         if state.readers == 0 {
-            return None;
+            return Read::Changed;
         }
         state.readers += 1;
         drop(state);
-        Some(Reader { resource: Arc::clone(self), shared, has_left: Mutex::new(false) })
+        Read::Granted(Reader { resource: Arc::clone(self), shared, has_left: Mutex::new(false) })
     }
 
-    /// A permit without waiting, whichever is free.
-    pub(crate) async fn try_permit(
+    /// A permit without waiting, whichever is free, for a session that has prepared its scan.
+    pub(crate) fn try_permit(
         self: &Arc<Self>,
-        sessions: &Arc<Sessions>,
-        (name, queue): (&str, i64),
+        slot: SessionSlot,
+        (name, queue): (&Arc<str>, i64),
         max: u32,
-    ) -> LockResult<Option<Permit>> {
-        let _turn = self.turn.lock().await;
-        let candidates = self.candidates(name, max);
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let seat = sessions.seat().await?;
-        let Some(slot) = seat.session().scan(&candidates).await? else { return Ok(None) };
-        let held = Held::new(seat, PostgresAdvisoryLockKey::Single(slot), Form::Exclusive);
-        Ok(Some(self.permit(held, slot, queue)))
+    ) -> impl Future<Output = LockResult<Option<Permit>>> + Send + use<> {
+        let (resource, name) = (Arc::clone(self), Arc::clone(name));
+        self.turns.in_turn(async move {
+            let candidates = resource.candidates(&name, max);
+            if candidates.is_empty() {
+                return Ok(None);
+            }
+            let Some(key) = slot.session().scan(&candidates).await? else { return Ok(None) };
+            let held = Held::new(slot, PostgresAdvisoryLockKey::Single(key), Form::Exclusive);
+            Ok(Some(resource.permit(held, key, queue)))
+        })
+    }
+
+    /// Whether this process holds all permits itself, so that none need be asked for.
+    pub(crate) fn holds_all(&self, name: &str, max: u32) -> bool {
+        let mut permits = lock(&self.permits);
+        permits.know(name, max);
+        permits.slots_below(max).iter().all(|slot| permits.held.contains(slot))
     }
 
     /// The permit of a slot that was just locked.
@@ -162,14 +208,32 @@ impl Resource {
     /// meet at the first.
     fn candidates(&self, name: &str, max: u32) -> Vec<i64> {
         let mut permits = lock(&self.permits);
-        let known = u32::try_from(permits.slots.len()).unwrap_or(u32::MAX);
-        permits.slots.extend((known..max).map(|slot| key::slot(name, slot)));
-        let slots = &permits.slots[..usize::try_from(max).unwrap_or(usize::MAX)];
+        permits.know(name, max);
+        let slots = permits.slots_below(max);
         let start = usize::try_from(random_below(max)).unwrap_or(0);
         let (later, first) = slots.split_at(start);
         let free = |slot: &&i64| !permits.held.contains(slot);
         first.iter().chain(later).filter(free).copied().collect()
     }
+}
+
+/// What was prepared for a reader.
+pub(crate) enum ReadRequest {
+    /// Readers of this process have the lock, and others had their chance a moment ago.
+    Join,
+    /// Readers of this process have the lock; this session probes whether a writer waits for it.
+    Probe(Borrowed, Arc<SharedLock>),
+    /// No reader of this process has the lock; it is asked for with this.
+    Lock(SessionSlot),
+}
+
+/// What became of a reader's request.
+pub(crate) enum Read {
+    Granted(Reader),
+    /// Others hold it, or come first.
+    Refused,
+    /// Other readers of this process came or left meanwhile: it is to be prepared anew.
+    Changed,
 }
 
 impl SharedLock {
@@ -247,7 +311,8 @@ impl Permit {
     pub(crate) async fn release(&self) -> LockResult<()> {
         let channel = channel(self.queue);
         let session = self.session();
-        let release = session.release_permit(self.slot, self.queue, &channel);
+        let (session, slot, queue) = (Arc::clone(session), self.slot, self.queue);
+        let release = async move { session.release_permit(slot, queue, &channel).await };
         let result = self.held.release_by(release).await;
         if matches!(result, Ok(()) | Err(LockError::LockLost(_))) {
             self.unlist();

@@ -173,6 +173,7 @@ impl<'a> Request<'a> {
                 ));
             }
         };
+        sessions.check_open()?;
         let key = PostgresAdvisoryLockKey::from_name(name, true)?;
         Ok(Self { client: transaction.client(), sessions, key, form })
     }

@@ -5,9 +5,9 @@
 //! by [`Waiter::cancel`].
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,34 +15,31 @@ use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::connection::{Form, Session, Sessions, Span, WaitingSeat};
+use crate::connection::{Form, LockEnd, Session, Sessions, Span, WaitingSession};
 use crate::driver::Locked;
 use crate::error::EndedSession;
 use crate::held::Held;
+use crate::in_flight::InFlight;
 use crate::key::PostgresAdvisoryLockKey;
 use crate::resource::{Permit, Resource, channel};
 
-type Waiting = Pin<Box<dyn Future<Output = LockResult<Option<Locked>>> + Send>>;
-
 /// A wait under way.
 pub(crate) struct Waiter {
-    /// Ends with the lock, or without after [`cancel`](Self::cancel); `None` when it has ended. Only
-    /// used by `&mut self`.
-    waiting: Mutex<Option<Waiting>>,
+    /// Ends with the lock, or without after [`cancel`](Self::cancel); `None` when it has ended.
+    waiting: Option<InFlight<LockResult<Option<Locked>>>>,
     about: Arc<About>,
     sessions: Arc<Sessions>,
     /// When the session was last seen alive.
     seen: Instant,
     /// It was seen not to wait, though no answer has come.
     is_doubtful: bool,
-    is_cancelled: bool,
+    cancelled_since: Option<Instant>,
 }
 
 /// What the two halves of a waiter tell each other.
-#[derive(Default)]
 struct About {
     /// The session whose statement blocks, or has blocked.
-    session: OnceLock<Arc<Session>>,
+    session: Arc<Session>,
     /// The statement has ended, and its session waits for permits at the head of the queue.
     at_head: AtomicBool,
     /// Look for a permit now.
@@ -52,6 +49,19 @@ struct About {
     stop: Notify,
     /// The statement that blocks need not be sent any more.
     is_stopped: AtomicBool,
+}
+
+impl About {
+    fn of(session: &Arc<Session>) -> Self {
+        Self {
+            session: Arc::clone(session),
+            at_head: AtomicBool::new(false),
+            look: Notify::new(),
+            looked: Notify::new(),
+            stop: Notify::new(),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
 }
 
 /// How long to wait between two looks at a statement that is to be interrupted.
@@ -64,15 +74,11 @@ pub(crate) enum Wanted {
 }
 
 impl Waiter {
-    pub(crate) fn start(seat: WaitingSeat, sessions: &Arc<Sessions>, wanted: Wanted) -> Self {
-        let about = Arc::new(About::default());
-        if let Some(session) = seat.session() {
-            // A new cell: this is its first value.
-            let _ = about.session.set(Arc::clone(session));
-        }
-        let waiting: Waiting = match wanted {
+    pub(crate) fn start(session: WaitingSession, sessions: &Arc<Sessions>, wanted: Wanted) -> Self {
+        let about = Arc::new(About::of(session.session()));
+        let waiting = match wanted {
             Wanted::Lock(key, form, resource) => {
-                Box::pin(lock(seat, Arc::clone(&about), key, form, resource))
+                InFlight::new(lock(session, Arc::clone(&about), key, form, resource))
             }
             Wanted::Permit { name, queue, max, resource } => {
                 let permits = Permits {
@@ -83,17 +89,22 @@ impl Waiter {
                     max,
                     resource,
                 };
-                Box::pin(permits.wait(seat))
+                InFlight::new(permits.wait(session))
             }
         };
         Self {
-            waiting: Mutex::new(Some(waiting)),
+            waiting: Some(waiting),
             about,
             sessions: Arc::clone(sessions),
             seen: Instant::now(),
             is_doubtful: false,
-            is_cancelled: false,
+            cancelled_since: None,
         }
+    }
+
+    /// Whether it has brought what it brings, or failed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.waiting.is_none()
     }
 
     /// Completes with the lock, or without it after it was cancelled or has ended before.
@@ -102,10 +113,9 @@ impl Waiter {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<LockResult<Option<Locked>>> {
-        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(under_way) = waiting else { return Poll::Ready(Ok(None)) };
-        let result = ready!(under_way.as_mut().poll(context));
-        *waiting = None;
+        let Some(waiting) = &self.waiting else { return Poll::Ready(Ok(None)) };
+        let result = ready!(waiting.poll(context));
+        self.waiting = None;
         Poll::Ready(result)
     }
 
@@ -132,7 +142,7 @@ impl Waiter {
     /// Whether the server still sees the session wait, asked by another once in a keepalive's time:
     /// on its own it cannot be asked.
     async fn check_session(&mut self) -> LockResult<()> {
-        let Some(session) = self.about.session.get() else { return Ok(()) };
+        let session = &self.about.session;
         if self.seen.elapsed() < self.sessions.options().keepalive {
             return Ok(());
         }
@@ -151,34 +161,31 @@ impl Waiter {
         Ok(())
     }
 
-    /// Ends the wait and leaves nothing at the server. May be dropped and called again.
-    pub(crate) async fn cancel(&mut self) -> LockResult<()> {
+    /// Ends the wait; what it has brought all the same is to be released. May be dropped and called
+    /// again, from another runtime too.
+    pub(crate) async fn cancel(&mut self) -> LockResult<Option<Locked>> {
         let about = Arc::clone(&self.about);
-        let Some(session) = about.session.get() else { return Ok(()) };
-        if std::mem::replace(&mut self.is_cancelled, true) {
-            // The first attempt was not answered in time.
-            session.close("its wait could not be cancelled");
+        let since = *self.cancelled_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.sessions.limits().operation_timeout {
+            about.session.close("its wait could not be cancelled");
         }
         about.is_stopped.store(true, Ordering::Release);
         about.stop.notify_one();
-        let interruption = interrupt(Arc::clone(&self.sessions), Arc::clone(&about));
+        let interruption = interrupt(Arc::clone(&self.sessions), about);
         let granted = tokio::select! {
             biased;
             granted = self.granted() => granted,
             () = interruption => self.granted().await,
         };
-        match granted {
-            Ok(Some(locked)) => locked.release().await,
-            // Nothing is held after an error.
-            Ok(None) | Err(_) => Ok(()),
-        }
+        // Nothing is held after an error.
+        Ok(granted.unwrap_or_default())
     }
 }
 
 /// Interrupts the blocked statement, from a session that holds; returns when there is nothing more
 /// to be done.
 async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
-    let Some(session) = about.session.get() else { return };
+    let session = &about.session;
     loop {
         if about.at_head.load(Ordering::Acquire) || !session.is_alive() {
             return;
@@ -198,16 +205,14 @@ async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
 
 /// Waits for a lock.
 async fn lock(
-    seat: WaitingSeat,
+    session: WaitingSession,
     about: Arc<About>,
     key: PostgresAdvisoryLockKey,
     form: Form,
     resource: Arc<Resource>,
 ) -> LockResult<Option<Locked>> {
-    let Some(seat) = block(seat, &about, key, form).await? else { return Ok(None) };
-    let Some(held) = seat.into_seat().map(|seat| Held::new(seat, key, form)) else {
-        return Ok(None);
-    };
+    let Some(session) = block(session, &about, key, form).await? else { return Ok(None) };
+    let held = Held::new(session.into_slot(), key, form);
     Ok(Some(match form {
         Form::Exclusive => Locked::Exclusive(held),
         Form::Shared => Locked::Shared(resource.first_reader(held)),
@@ -216,35 +221,36 @@ async fn lock(
 
 /// Runs the statement that blocks; `None` if it was stopped before.
 async fn block(
-    seat: WaitingSeat,
+    waiting: WaitingSession,
     about: &About,
     key: PostgresAdvisoryLockKey,
     form: Form,
-) -> LockResult<Option<WaitingSeat>> {
-    let Some(session) = seat.session().cloned() else { return Ok(None) };
-    let result = match session.prepare_lock(key, form).await {
-        Ok(()) if about.is_stopped.load(Ordering::Acquire) => {
-            if session.leave_lock().await.is_ok() {
-                seat.idle();
-            }
-            return Ok(None);
+) -> LockResult<Option<WaitingSession>> {
+    let session = Arc::clone(waiting.session());
+    match session.prepare_lock(key, form).await {
+        Ok(()) => {}
+        // The server has answered: nothing is under way.
+        Err(error @ LockError::Backend(_)) => {
+            waiting.idle();
+            return Err(error);
         }
-        Ok(()) => session.lock(key, form).await,
-        Err(error) => Err(error),
-    };
-    match result {
-        Ok(()) => Ok(Some(seat)),
-        Err(error) => Err(failed(seat, error)),
+        Err(error) => return Err(error),
     }
-}
-
-/// The session is idle again if the server has answered that the statement failed; then nothing is
-/// held.
-fn failed(seat: WaitingSeat, error: LockError) -> LockError {
-    if matches!(error, LockError::Backend(_)) {
-        seat.idle();
+    if about.is_stopped.load(Ordering::Acquire) {
+        if session.leave_lock().await.is_ok() {
+            waiting.idle();
+        }
+        return Ok(None);
     }
-    error
+    match session.lock(key, form).await {
+        LockEnd::Locked => Ok(Some(waiting)),
+        LockEnd::Failed(error) => {
+            waiting.idle();
+            Err(error)
+        }
+        // Dropped, it is closed.
+        LockEnd::Unknown(error) => Err(error),
+    }
 }
 
 /// Waits for a permit: for the head of the queue first, there for a release.
@@ -258,17 +264,17 @@ struct Permits {
 }
 
 impl Permits {
-    async fn wait(self, seat: WaitingSeat) -> LockResult<Option<Locked>> {
+    async fn wait(self, waiting: WaitingSession) -> LockResult<Option<Locked>> {
         let queue = PostgresAdvisoryLockKey::Single(self.queue);
-        let seat = block(seat, &self.about, queue, Form::Exclusive).await?;
-        let Some(seat) = seat else { return Ok(None) };
-        let Some(session) = seat.session().cloned() else { return Ok(None) };
+        let waiting = block(waiting, &self.about, queue, Form::Exclusive).await?;
+        let Some(waiting) = waiting else { return Ok(None) };
+        let session = Arc::clone(waiting.session());
         self.about.at_head.store(true, Ordering::Release);
         let found = self.at_head(&session).await;
         // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
         // with it the queue key is free.
         if self.leave_queue(&session, queue).await.is_ok() {
-            seat.idle();
+            waiting.idle();
         }
         Ok(found?.map(Locked::Permit))
     }
@@ -281,8 +287,7 @@ impl Permits {
         // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
         let mut release = pin!(self.next_release(session));
         loop {
-            let semaphore = (&*self.name, self.queue);
-            match self.resource.try_permit(&self.sessions, semaphore, self.max).await {
+            match self.try_permit().await {
                 // The place is kept while another session is out of reach.
                 Ok(None) | Err(LockError::Connection(_)) => {}
                 found => return found,
@@ -302,6 +307,15 @@ impl Permits {
         }
     }
 
+    async fn try_permit(&self) -> LockResult<Option<Permit>> {
+        if self.resource.holds_all(&self.name, self.max) {
+            return Ok(None);
+        }
+        let slot = self.sessions.slot().await?;
+        slot.session().prepare_scan().await?;
+        self.resource.try_permit(slot, (&self.name, self.queue), self.max).await
+    }
+
     /// Completes when a permit may be free, or with a permit.
     async fn next_release(&self, session: &Session) -> Option<Permit> {
         if session.span() == Span::Session {
@@ -310,18 +324,17 @@ impl Permits {
         }
         // Notifications do not pass a pooler that changes servers. So one more session waits for one
         // of the permits; the others are looked for once in a fallback period.
-        let Ok(Some(seat)) = self.sessions.waiting_seat().await else {
+        let Ok(Some(session)) = self.sessions.waiting_session().await else {
             return std::future::pending().await;
         };
         let slot = self.resource.any_slot(&self.name, self.max);
         let key = PostgresAdvisoryLockKey::Single(slot);
-        let seat = block(seat, &self.about, key, Form::Exclusive).await.ok().flatten();
-        match seat.and_then(WaitingSeat::into_seat) {
-            Some(seat) => {
-                let held = Held::new(seat, key, Form::Exclusive);
+        match block(session, &self.about, key, Form::Exclusive).await {
+            Ok(Some(session)) => {
+                let held = Held::new(session.into_slot(), key, Form::Exclusive);
                 Some(self.resource.permit(held, slot, self.queue))
             }
-            None => std::future::pending().await,
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 

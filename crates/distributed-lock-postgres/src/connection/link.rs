@@ -62,6 +62,7 @@ impl Link {
                 biased;
                 reason = poll_fn(|context| self.poll_wire(context)) => break reason,
                 () = self.let_go.notified() => {}
+                () = self.gone.cancelled() => return,
                 reason = &mut keepalive => break reason,
             }
         };

@@ -1,19 +1,19 @@
 //! The sessions of a provider: which of them holds, waits or is idle.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use distributed_lock_core::background::BoxFuture;
 use distributed_lock_core::error::{LockError, LockResult};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::limit::within;
+use super::opening::{Joined, Opening};
 use super::session::{Session, SessionOptions};
+use super::slot::{Borrowed, Reserved, SessionSlot, WaitingSession};
 use super::target::Target;
-use crate::error::{NoConnection, TooManyLocks, TooManySessions};
+use super::usage::{Room, Usage};
+use crate::error::{TooManyLocks, TooManySessions};
 
 /// How long a session that is not needed stays open: the next waiter may want it.
 const IDLE_FOR: Duration = Duration::from_millis(500);
@@ -36,31 +36,51 @@ pub(crate) struct Sessions {
     options: SessionOptions,
     limits: Limits,
     entries: Mutex<Entries>,
-    /// One connects, the others wait for the same session.
-    connecting: tokio::sync::Mutex<()>,
     waiting: Arc<Semaphore>,
-    /// Another session became idle.
-    idle: Notify,
+    /// A session is not used any more, or another can take its part.
+    changed: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Entries {
     open: Vec<Entry>,
+    /// Connections that are being made.
     connecting: usize,
+    /// The one whose session will be shared by all who need one.
+    opening: Option<Opening>,
     locks: usize,
+    is_closed: bool,
 }
 
 struct Entry {
     session: Arc<Session>,
-    locks: usize,
-    waits: bool,
+    usage: Usage,
     idle_since: Instant,
 }
 
 impl Entry {
-    /// May hold and run statements that do not block.
-    fn is_usable(&self) -> bool {
-        !self.waits && self.session.is_alive()
+    /// Can hold locks and run statements that do not block.
+    fn is_shared(&self) -> bool {
+        self.usage != Usage::Owned && self.session.is_alive()
+    }
+}
+
+/// What becomes of a session that may be idle.
+pub(super) enum Retirement {
+    /// It was closed, or is not known any more.
+    Closed,
+    /// It is in use, or the only one.
+    WhenChanged,
+    At(Instant),
+}
+
+impl Entries {
+    fn get(&mut self, session: &Session) -> Option<&mut Entry> {
+        self.open.iter_mut().find(|entry| entry.session.id() == session.id())
+    }
+
+    fn check_open(&self) -> LockResult<()> {
+        if self.is_closed { Err(LockError::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -71,9 +91,8 @@ impl Sessions {
             options,
             limits,
             entries: Mutex::default(),
-            connecting: tokio::sync::Mutex::new(()),
             waiting: Arc::new(Semaphore::new(limits.waiting_sessions)),
-            idle: Notify::new(),
+            changed: Arc::default(),
         })
     }
 
@@ -89,72 +108,75 @@ impl Sessions {
         &self.target
     }
 
-    /// A place for one more lock, on a session that holds; connects if there is none.
-    pub(crate) async fn seat(self: &Arc<Self>) -> LockResult<Seat> {
-        if let Some(seat) = self.free_seat()? {
-            return Ok(seat);
-        }
-        let _turn = self.connecting.lock().await;
-        if let Some(seat) = self.free_seat()? {
-            return Ok(seat);
-        }
-        let session = self.open(|entry| entry.locks = 1).await?;
-        Ok(Seat::new(self, session))
+    fn room(&self) -> Room {
+        Room { span: self.options.span, locks: self.limits.locks_per_session }
     }
 
-    fn free_seat(self: &Arc<Self>) -> LockResult<Option<Seat>> {
+    /// Room for one more lock, on a session that holds; connects if there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most an idle session.
+    pub(crate) async fn slot(self: &Arc<Self>) -> LockResult<SessionSlot> {
+        loop {
+            if let Some(slot) = self.free_slot()? {
+                return Ok(slot);
+            }
+            self.open_for_all().await?;
+        }
+    }
+
+    fn free_slot(self: &Arc<Self>) -> LockResult<Option<SessionSlot>> {
+        let room = self.room();
         let mut entries = self.entries();
+        entries.check_open()?;
         if entries.locks >= self.limits.locks {
             return Err(LockError::backend(TooManyLocks(self.limits.locks)));
         }
-        let most = self.limits.locks_per_session;
-        let room = |entry: &&mut Entry| entry.is_usable() && entry.locks < most;
-        let Some(entry) = entries.open.iter_mut().find(room) else { return Ok(None) };
-        entry.locks += 1;
-        let session = Arc::clone(&entry.session);
+        let free = |entry: &mut Entry| entry.session.is_alive() && entry.usage.add_lock(room);
+        let Some(index) = entries.open.iter_mut().position(free) else { return Ok(None) };
         entries.locks += 1;
-        Ok(Some(Seat::new(self, session)))
+        Ok(Some(SessionSlot::new(self, Arc::clone(&entries.open[index].session))))
     }
 
     /// A session for statements that neither block nor lock, other than this one.
-    pub(crate) async fn beside(
-        self: &Arc<Self>,
-        other: Option<&Session>,
-    ) -> LockResult<Arc<Session>> {
-        if let Some(session) = self.usable(other) {
-            return Ok(session);
-        }
-        let _turn = self.connecting.lock().await;
-        match self.usable(other) {
-            Some(session) => Ok(session),
-            None => self.open(|_| {}).await,
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most an idle session.
+    pub(crate) async fn beside(self: &Arc<Self>, other: Option<&Session>) -> LockResult<Borrowed> {
+        loop {
+            if let Some(session) = self.free_to_borrow(other)? {
+                return Ok(session);
+            }
+            self.open_for_all().await?;
         }
     }
 
     /// A session for a statement that neither blocks nor locks.
-    pub(crate) async fn any(self: &Arc<Self>) -> LockResult<Arc<Session>> {
+    pub(crate) async fn any(self: &Arc<Self>) -> LockResult<Borrowed> {
         self.beside(None).await
     }
 
-    /// In transactions a session that holds has no room for anything else. Who is used is not idle.
-    fn usable(&self, other: Option<&Session>) -> Option<Arc<Session>> {
-        let other = other.map(Session::id);
-        let most = self.limits.locks_per_session;
+    fn free_to_borrow(self: &Arc<Self>, other: Option<&Session>) -> LockResult<Option<Borrowed>> {
+        let (other, room) = (other.map(Session::id), self.room());
         let mut entries = self.entries();
-        let usable = |entry: &&mut Entry| {
-            entry.is_usable() && other != Some(entry.session.id()) && (most > 1 || entry.locks == 0)
+        entries.check_open()?;
+        let free = |entry: &mut Entry| {
+            let is_other = other != Some(entry.session.id());
+            is_other && entry.session.is_alive() && entry.usage.borrow(room)
         };
-        let entry = entries.open.iter_mut().find(usable)?;
-        entry.idle_since = Instant::now();
-        Some(Arc::clone(&entry.session))
+        let Some(index) = entries.open.iter_mut().position(free) else { return Ok(None) };
+        Ok(Some(Borrowed::new(self, Arc::clone(&entries.open[index].session))))
     }
 
     /// A session that holds nothing, to wait with; `None` if as many wait already as may.
-    pub(crate) async fn waiting_seat(self: &Arc<Self>) -> LockResult<Option<WaitingSeat>> {
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most an idle session.
+    pub(crate) async fn waiting_session(self: &Arc<Self>) -> LockResult<Option<WaitingSession>> {
         let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else { return Ok(None) };
         let session = match self.idle_session() {
             Some(session) => session,
-            None => match self.open(|entry| entry.waits = true).await {
+            None => match self.open().await {
                 Ok(session) => session,
                 Err(LockError::Backend(source)) if source.is::<TooManySessions>() => {
                     return Ok(None);
@@ -162,111 +184,142 @@ impl Sessions {
                 Err(error) => return Err(error),
             },
         };
-        Ok(Some(WaitingSeat { sessions: Arc::clone(self), session: Some(session), permit }))
+        Ok(Some(session.into_waiting(permit)))
     }
 
     /// An idle session, if another stays that can hold, and cancel this one's wait.
-    fn idle_session(&self) -> Option<Arc<Session>> {
+    fn idle_session(self: &Arc<Self>) -> Option<Reserved> {
         let mut entries = self.entries();
-        if entries.open.iter().filter(|entry| entry.is_usable()).count() < 2 {
+        if entries.open.iter().filter(|entry| entry.is_shared()).count() < 2 {
             return None;
         }
-        let idle = |entry: &&mut Entry| entry.is_usable() && entry.locks == 0;
-        let entry = entries.open.iter_mut().rfind(idle)?;
-        entry.waits = true;
-        Some(Arc::clone(&entry.session))
+        let free = |entry: &mut Entry| entry.session.is_alive() && entry.usage.own();
+        let index = entries.open.iter_mut().rposition(free)?;
+        Some(Reserved::new(self, Arc::clone(&entries.open[index].session)))
     }
 
-    /// Connects, within the operation timeout.
-    async fn open(
-        self: &Arc<Self>,
-        begin: impl FnOnce(&mut Entry) + Send,
-    ) -> LockResult<Arc<Session>> {
-        let _connecting = Connecting::begin(self)?;
-        let retire = {
-            let sessions = Arc::downgrade(self);
-            move |id| -> BoxFuture<'static, ()> {
-                let sessions = sessions.clone();
-                Box::pin(async move {
-                    while let Some(sessions) = sessions.upgrade() {
-                        let changed = sessions.idle.notified();
-                        let Some(look) = sessions.retire(id) else { return };
-                        tokio::select! {
-                            () = changed => {}
-                            () = tokio::time::sleep_until(look) => {}
-                        }
-                    }
-                })
-            }
-        };
-        // Boxed: rare, and much larger than everything else that an acquire is made of.
-        let session = Box::pin(Session::open(&self.target, self.options, retire));
-        let limit = self.limits.operation_timeout;
-        let opened = within(limit, session).await;
-        let session = opened.ok_or_else(|| LockError::connection(NoConnection(limit)))??;
-        let mut entry = Entry {
-            session: Arc::clone(&session),
-            locks: 0,
-            waits: false,
-            idle_since: Instant::now(),
-        };
-        begin(&mut entry);
+    /// Takes part in the opening of a session for all who share one, or begins it.
+    pub(super) fn join_opening(&self) -> LockResult<Joined> {
         let mut entries = self.entries();
-        entries.locks += entry.locks;
-        entries.open.push(entry);
-        Ok(session)
+        entries.check_open()?;
+        if let Some(opening) = entries.opening.as_ref().filter(|opening| opening.is_under_way()) {
+            return Ok(Joined::UnderWay(opening.clone()));
+        }
+        let (all, opening) = watch::channel(());
+        entries.opening = Some(Opening(opening));
+        Ok(Joined::First(all))
     }
 
-    /// Closes a session that nobody has needed for a while, unless it is the only one; otherwise says
-    /// when to look again.
-    fn retire(&self, id: u64) -> Option<Instant> {
+    /// Adds a session that was just opened.
+    ///
+    /// # Errors
+    /// [`LockError::Cancelled`] after [`close`](Self::close).
+    pub(super) fn add(self: &Arc<Self>, session: Arc<Session>) -> LockResult<Reserved> {
+        let mut entries = self.entries();
+        entries.check_open()?;
+        let usage = Usage::Owned;
+        let idle_since = Instant::now();
+        entries.open.push(Entry { session: Arc::clone(&session), usage, idle_since });
+        Ok(Reserved::new(self, session))
+    }
+
+    /// A connection that is being made counts as a session.
+    pub(super) fn begin_connecting(&self) -> LockResult<()> {
+        let mut entries = self.entries();
+        entries.check_open()?;
+        entries.open.retain(|entry| entry.session.is_alive());
+        if entries.open.len() + entries.connecting >= self.limits.sessions {
+            return Err(LockError::backend(TooManySessions(self.limits.sessions)));
+        }
+        entries.connecting += 1;
+        Ok(())
+    }
+
+    pub(super) fn end_connecting(&self) {
+        self.entries().connecting -= 1;
+    }
+
+    /// Closes a session that was not needed for a while, unless it is the only one.
+    pub(super) fn retire(&self, id: u64) -> Retirement {
         let mut entries = self.entries();
         let now = Instant::now();
-        let others = entries.open.iter().any(|e| e.session.id() != id && e.is_usable());
+        let others = entries.open.iter().any(|e| e.session.id() != id && e.is_shared());
         let Some(index) = entries.open.iter().position(|entry| entry.session.id() == id) else {
-            // Not in use yet.
-            return Some(now + IDLE_FOR);
+            // It is being opened.
+            return Retirement::At(now + IDLE_FOR);
         };
         let entry = &entries.open[index];
-        if entry.locks > 0 || entry.waits || !others {
-            return Some(now + Duration::from_secs(3600));
+        if entry.usage != Usage::IDLE || !others {
+            return Retirement::WhenChanged;
         }
         if now < entry.idle_since + IDLE_FOR {
-            return Some(entry.idle_since + IDLE_FOR);
+            return Retirement::At(entry.idle_since + IDLE_FOR);
         }
         let entry = entries.open.swap_remove(index);
         drop(entries);
         entry.session.close("it was idle");
-        None
+        Retirement::Closed
     }
 
-    fn leave(&self, session: &Session) {
+    /// Wakes those who look whether a session is still needed.
+    pub(super) fn changed(&self) -> &Arc<Notify> {
+        &self.changed
+    }
+
+    /// Closes all sessions, and opens no more.
+    pub(crate) fn close(&self) {
+        let open = {
+            let mut entries = self.entries();
+            entries.is_closed = true;
+            std::mem::take(&mut entries.open)
+        };
+        for entry in open {
+            entry.session.close("the provider was shut down");
+        }
+    }
+
+    /// Whether they were closed.
+    pub(crate) fn check_open(&self) -> LockResult<()> {
+        self.entries().check_open()
+    }
+
+    pub(super) fn end_lock(&self, session: &Session) {
         let mut entries = self.entries();
         entries.locks -= 1;
         entries.open.retain(|entry| entry.session.is_alive() || entry.session.id() == session.id());
-        let several = entries.open.len() > 1;
-        let of_session = |entry: &&mut Entry| entry.session.id() == session.id();
-        let Some(entry) = entries.open.iter_mut().find(of_session) else { return };
-        entry.locks -= 1;
-        if entry.locks == 0 && several {
-            entry.idle_since = Instant::now();
-            drop(entries);
-            self.idle.notify_waiters();
-        }
+        self.change(entries, session, Usage::end_lock);
     }
 
-    /// Ends a session's wait: it is idle, or holds what it has waited for.
-    fn waited(&self, session: &Session, locks: usize) {
+    pub(super) fn end_borrow(&self, session: &Session) {
+        self.change(self.entries(), session, Usage::end_borrow);
+    }
+
+    /// Gives up the ownership of a session: from now on it has so many locks.
+    pub(super) fn end_ownership(&self, session: &Session, usage: Usage) {
         let mut entries = self.entries();
-        entries.locks += locks;
-        let of_session = |entry: &&mut Entry| entry.session.id() == session.id();
-        if let Some(entry) = entries.open.iter_mut().find(of_session) {
-            entry.waits = false;
-            entry.locks = locks;
+        entries.locks += usage.locks();
+        self.change(entries, session, |current| *current = usage);
+    }
+
+    fn change(
+        &self,
+        mut entries: MutexGuard<'_, Entries>,
+        session: &Session,
+        change: impl FnOnce(&mut Usage),
+    ) {
+        let several = entries.open.len() > 1;
+        let Some(entry) = entries.get(session) else { return };
+        let was_owned = entry.usage == Usage::Owned;
+        change(&mut entry.usage);
+        let is_idle = entry.usage == Usage::IDLE;
+        if is_idle {
             entry.idle_since = Instant::now();
         }
-        drop(entries);
-        self.idle.notify_waiters();
+        // It is idle, or from now on another need not stay open for those who share one.
+        if several && (is_idle || was_owned) {
+            drop(entries);
+            self.changed.notify_waiters();
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -277,104 +330,5 @@ impl Sessions {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-/// A connection attempt counts as a session.
-struct Connecting<'a>(&'a Sessions);
-
-impl<'a> Connecting<'a> {
-    fn begin(sessions: &'a Sessions) -> LockResult<Self> {
-        let mut entries = sessions.entries();
-        entries.open.retain(|entry| entry.session.is_alive());
-        if entries.open.len() + entries.connecting >= sessions.limits.sessions {
-            return Err(LockError::backend(TooManySessions(sessions.limits.sessions)));
-        }
-        entries.connecting += 1;
-        Ok(Self(sessions))
-    }
-}
-
-impl Drop for Connecting<'_> {
-    fn drop(&mut self) {
-        self.0.entries().connecting -= 1;
-    }
-}
-
-/// Room for one lock on a session, until it is vacated or dropped.
-pub(crate) struct Seat {
-    sessions: Arc<Sessions>,
-    session: Arc<Session>,
-    is_vacant: AtomicBool,
-}
-
-impl Seat {
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.session
-    }
-
-    /// The lock is released.
-    pub(crate) fn vacate(&self) {
-        if !self.is_vacant.swap(true, Ordering::AcqRel) {
-            self.sessions.leave(&self.session);
-        }
-    }
-
-    fn new(sessions: &Arc<Sessions>, session: Arc<Session>) -> Self {
-        Self { sessions: Arc::clone(sessions), session, is_vacant: AtomicBool::new(false) }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.vacate();
-    }
-}
-
-/// A session that waits. Dropped, it is closed, because nobody knows what became of its statement.
-pub(crate) struct WaitingSeat {
-    sessions: Arc<Sessions>,
-    session: Option<Arc<Session>>,
-    permit: OwnedSemaphorePermit,
-}
-
-impl WaitingSeat {
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        self.session.as_ref()
-    }
-
-    /// The session has got what it has waited for, and holds it.
-    pub(crate) fn into_seat(mut self) -> Option<Seat> {
-        let session = self.session.take()?;
-        self.sessions.waited(&session, 1);
-        Some(Seat::new(&self.sessions, session))
-    }
-
-    /// The session holds nothing, and nothing is under way.
-    pub(crate) fn idle(mut self) {
-        if let Some(session) = self.session.take() {
-            self.sessions.waited(&session, 0);
-        }
-    }
-}
-
-impl Drop for WaitingSeat {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.close("its wait was given up");
-            self.sessions.waited(&session, 0);
-        }
-    }
-}
-
-impl fmt::Debug for WaitingSeat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitingSeat").field("permit", &self.permit).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat").field("session", &self.session).finish_non_exhaustive()
     }
 }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilder};
 use distributed_lock_testkit::servers::PostgresServer;
 
+mod attempts;
 mod cancelled;
 mod chaos;
 mod conformance;
 mod crossed;
 mod ended_sessions;
+mod left_behind;
+mod lending;
 mod links;
 mod many_locks;
+mod modes;
 mod observer;
 mod partition;
 mod pooler;

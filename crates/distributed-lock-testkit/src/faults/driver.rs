@@ -100,6 +100,10 @@ impl<D: Driver> Driver for FaultyDriver<D> {
         Some(released)
     }
 
+    fn close(&self) {
+        self.driver.close();
+    }
+
     async fn fencing_token(&self, grant: &D::Grant) -> LockResult<FencingToken> {
         self.spoil(Call::FencingToken, self.driver.fencing_token(grant)).await
     }

@@ -1,0 +1,148 @@
+//! What an attempt has at the server.
+
+use std::fmt;
+
+use distributed_lock_core::error::LockResult;
+
+use crate::driver::Locked;
+use crate::in_flight::InFlight;
+use crate::waiter::Waiter;
+
+/// A request for a lock, on its way to its answer.
+pub(crate) type Request = InFlight<LockResult<Answer>>;
+
+/// What a request has brought.
+pub(crate) enum Answer {
+    Granted(Locked),
+    /// Others hold it, or come first.
+    Refused,
+    /// What it was about has changed meanwhile.
+    AskAgain,
+}
+
+impl Answer {
+    pub(crate) fn of<T>(granted: Option<T>, locked: impl FnOnce(T) -> Locked) -> Self {
+        granted.map_or(Self::Refused, |granted| Self::Granted(locked(granted)))
+    }
+}
+
+/// What an attempt has at the server: one thing at a time, which is answered, adopted or undone
+/// before the next begins. So an attempt never waits for what it has already, and nothing that it
+/// has sent is forgotten.
+#[derive(Default)]
+pub struct PostgresPlace(State);
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Nothing,
+    /// A request was sent. Its answer is this attempt's, however late it comes.
+    Asked(Request),
+    Waits(Box<Waiter>),
+    /// A lock that came too late, to be released.
+    Unwanted(Locked),
+}
+
+impl PostgresPlace {
+    /// Whether it has anything at the server.
+    pub(crate) fn is_something(&self) -> bool {
+        !matches!(self.0, State::Nothing)
+    }
+
+    /// What the wait or the request under way has brought by now, or else what a new request brings.
+    /// `ask` sends it, unless this process alone makes it pointless.
+    pub(crate) async fn try_once<F>(&mut self, ask: impl Fn() -> F) -> LockResult<Option<Locked>>
+    where
+        F: Future<Output = LockResult<Option<Request>>>,
+    {
+        loop {
+            match &mut self.0 {
+                State::Nothing => match ask().await? {
+                    Some(request) => self.0 = State::Asked(request),
+                    None => return Ok(None),
+                },
+                State::Asked(_) => match self.answer().await? {
+                    Answer::Granted(locked) => return Ok(Some(locked)),
+                    Answer::Refused => return Ok(None),
+                    Answer::AskAgain => {}
+                },
+                // In the queue it would be refused by the server: others are before it, or it is.
+                State::Waits(waiter) => {
+                    let looked = waiter.look().await;
+                    if waiter.has_ended() {
+                        self.0 = State::Nothing;
+                    }
+                    return looked;
+                }
+                State::Unwanted(_) => self.undo().await?,
+            }
+        }
+    }
+
+    /// Completes with the lock, or without it when the wait was interrupted. What was asked before is
+    /// answered first. `start` begins a wait, unless as many wait as may.
+    pub(crate) async fn wait<F>(&mut self, start: impl Fn() -> F) -> LockResult<Option<Locked>>
+    where
+        F: Future<Output = LockResult<Option<Waiter>>>,
+    {
+        loop {
+            match &mut self.0 {
+                State::Nothing => match start().await? {
+                    Some(waiter) => self.0 = State::Waits(Box::new(waiter)),
+                    // The fallback period's tries are left.
+                    None => return std::future::pending().await,
+                },
+                State::Asked(_) => {
+                    if let Answer::Granted(locked) = self.answer().await? {
+                        return Ok(Some(locked));
+                    }
+                }
+                State::Waits(waiter) => {
+                    let granted = waiter.granted().await;
+                    self.0 = State::Nothing;
+                    return granted;
+                }
+                State::Unwanted(_) => self.undo().await?,
+            }
+        }
+    }
+
+    /// Leaves nothing at the server. May be dropped and called again, from another runtime too.
+    pub(crate) async fn undo(&mut self) -> LockResult<()> {
+        loop {
+            let granted = match &mut self.0 {
+                State::Nothing => return Ok(()),
+                // Nothing is held after an error.
+                State::Asked(_) => match self.answer().await {
+                    Ok(Answer::Granted(locked)) => Some(locked),
+                    Ok(Answer::Refused | Answer::AskAgain) | Err(_) => None,
+                },
+                State::Waits(waiter) => waiter.cancel().await?,
+                State::Unwanted(locked) => {
+                    locked.release().await?;
+                    None
+                }
+            };
+            self.0 = granted.map_or(State::Nothing, State::Unwanted);
+        }
+    }
+
+    async fn answer(&mut self) -> LockResult<Answer> {
+        let State::Asked(request) = &self.0 else { return Ok(Answer::AskAgain) };
+        let answer = request.answer().await;
+        self.0 = State::Nothing;
+        answer
+    }
+}
+
+impl fmt::Debug for PostgresPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.0 {
+            State::Nothing => "Nothing",
+            State::Asked(_) => "Asked",
+            State::Waits(_) => "Waits",
+            State::Unwanted(_) => "Unwanted",
+        };
+        f.debug_tuple("PostgresPlace").field(&state).finish()
+    }
+}
