@@ -12,6 +12,7 @@
 //! | machine | decides |
 //! |---|---|
 //! | [`Round`](round::Round) | who has won one round of requests |
+//! | [`SentRequests`](sent::SentRequests) | where a round may have votes, and which of its requests may arrive late |
 //! | [`Contest`](contest::Contest) | whether there is another round after a split vote, and when |
 //! | [`Renewal`](renewal::Renewal) | what an extension on all servers came to |
 //! | [`Undoing`](undoing::Undoing) | when a lock is given back everywhere |
@@ -25,6 +26,7 @@ pub mod drawing;
 pub mod guard;
 pub mod renewal;
 pub mod round;
+pub mod sent;
 pub mod servers;
 pub mod tally;
 pub mod timing;

@@ -11,8 +11,8 @@ use distributed_lock_core::{AttemptToken, Mode};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::inquiry::{Heard, Inquiry};
-use super::place::Ballot;
+use super::fanout::{Reply, Fanout};
+use super::place::{OpenRound, RoundRequests};
 use super::undo::End;
 use super::vote::{Question, Vote};
 use super::{QuorumGrant, Several};
@@ -28,7 +28,7 @@ pub(super) type QuorumAttempt = Attempt<RedisKey, RedisPlace>;
 
 /// How a round over one key ended for the attempt.
 pub(super) enum Outcome {
-    Won(Lease, Arc<Ballot>),
+    Won(Lease, Arc<RoundRequests>),
     Held,
     Split(Moment),
 }
@@ -49,8 +49,8 @@ impl Several {
                 Mode::Exclusive | Mode::Shared => self.round(attempt, None).await?,
             };
             match outcome {
-                Outcome::Won(lease, ballot) => {
-                    let grant = QuorumGrant::new(ballot, lease);
+                Outcome::Won(lease, requests) => {
+                    let grant = QuorumGrant::new(requests, lease);
                     return Ok(Some(Granted::leased(grant, lease)));
                 }
                 Outcome::Held => return Ok(None),
@@ -91,18 +91,18 @@ impl Several {
 
     /// Listens on every server; those that are away are listened to when they are back.
     async fn subscribe_all(self: &Arc<Self>) -> LockResult<()> {
-        let mut inquiry = Inquiry::new(self);
+        let mut fanout = Fanout::new(self);
         for server in self.reachable().iter() {
             let this = Arc::clone(self);
-            inquiry
+            fanout
                 .ask(server, async move { (server, this.member(server).client.subscribe().await) });
         }
         let (mut listening, mut failure) = (0, None);
-        while !inquiry.pending().is_empty() {
-            match inquiry.next().await {
-                Heard::Answer(_, Ok(())) => listening += 1,
-                Heard::Answer(_, Err(error)) => failure = Some(error),
-                Heard::Silence => break,
+        while !fanout.pending().is_empty() {
+            match fanout.next().await {
+                Reply::Answer(_, Ok(())) => listening += 1,
+                Reply::Answer(_, Err(error)) => failure = Some(error),
+                Reply::Silence => break,
             }
         }
         match listening >= self.quorum.majority() {
@@ -118,31 +118,33 @@ impl Several {
         attempt: &mut QuorumAttempt,
         slot: Option<u32>,
     ) -> LockResult<Outcome> {
+        // A round that was dropped, or that the engine gave up, may have votes: the next round would
+        // read them as another owner's.
+        self.undo_open(&mut attempt.place.on_each, End::Round).await;
         let mode = if slot.is_some() { Mode::Exclusive } else { attempt.mode };
         let waiter = attempt.place.on_each.is_waiting().then(|| attempt.token()).transpose()?;
         // Each round has an owner of its own, so that what undoes one never touches the next.
         let owner = (code(mode).0, self.options.owner(mode, AttemptToken::random()?));
-        let ballot = Arc::new(Ballot::new((attempt.key.clone(), slot), owner, waiter));
+        let requests = Arc::new(RoundRequests::new((attempt.key.clone(), slot), owner, waiter));
         let seems_free =
             mode == Mode::Exclusive && waiter.is_none() && !self.contended.is(&attempt.key);
         let question = match seems_free {
-            true => Question::of_a_free_lock(Arc::clone(&ballot), &self.options.expiry_ms),
-            false => Question::new(Arc::clone(&ballot), code(attempt.mode)),
+            true => Question::of_a_free_lock(Arc::clone(&requests), &self.options.expiry_ms),
+            false => Question::new(Arc::clone(&requests), code(attempt.mode)),
         };
         let place = &mut attempt.place.on_each;
-        place.rounds.push(Arc::clone(&ballot));
+        place.rounds.push(OpenRound::new(self, &requests));
         let (verdict, sent, failure) = self.ask_all(question).await;
         match (&verdict, waiter) {
             (Verdict::Granted(_), None) => self.contended.saw_nobody(&attempt.key),
             _ => self.contended.saw_others(&attempt.key),
         }
         if let Verdict::Granted(lease) = verdict {
-            place.rounds.pop();
-            return Ok(Outcome::Won(lease, ballot));
+            place.rounds.pop().into_iter().for_each(OpenRound::is_settled);
+            return Ok(Outcome::Won(lease, requests));
         }
-        // Its places in the queues stay.
-        self.undo(&ballot, End::Round).await;
-        place.rounds.pop();
+        // Its positions in the queues stay.
+        self.undo_open(place, End::Round).await;
         match verdict {
             Verdict::Held => Ok(Outcome::Held),
             Verdict::Split => Ok(Outcome::Split(sent)),
@@ -153,8 +155,8 @@ impl Several {
 
     async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, Moment, Option<LockError>) {
         let mut round = Round::new(self.quorum, self.timing, self.now());
-        let (ballot, question) = (Arc::clone(&question.ballot), Arc::new(question));
-        let mut inquiry = Inquiry::new(self);
+        let (requests, question) = (Arc::clone(&question.requests), Arc::new(question));
+        let mut fanout = Fanout::new(self);
         let mut failure = None;
         let reachable = self.reachable();
         let mut commands = round.on(self.now(), RoundEvent::Begin);
@@ -168,39 +170,33 @@ impl Several {
                     RoundCommand::Ask(server) if !reachable.contains(server) => {}
                     RoundCommand::Ask(server) => {
                         let ask = Arc::clone(self).ask(server, Arc::clone(&question));
-                        inquiry.ask(server, ask);
+                        fanout.ask(server, ask);
                     }
                     RoundCommand::Resolve(verdict) => {
-                        ballot.is_decided();
+                        requests.is_decided();
                         // A lock is held on as many as there are, not only on the quickest.
-                        if matches!(verdict, Verdict::Granted(_)) && !inquiry.pending().is_empty() {
-                            let heard = move |server, vote: LockResult<Vote>| {
-                                vote.iter().for_each(|vote| ballot.is_answered(server, vote));
-                            };
-                            drop(tokio::spawn(inquiry.hear_out(heard)));
+                        if matches!(verdict, Verdict::Granted(_)) && !fanout.pending().is_empty() {
+                            drop(tokio::spawn(fanout.drain(|_, _| ())));
                         }
                         return (verdict, sent, failure);
                     }
-                    // The timer is there; what is undone is in the ballot.
+                    // The timer is there; what is undone is in the requests.
                     RoundCommand::WakeAt(_) | RoundCommand::Undo(_) => {}
                 }
             }
-            let event = match inquiry.next().await {
-                Heard::Answer(server, Ok(vote)) => {
-                    ballot.is_answered(server, &vote);
-                    match vote {
-                        Vote::Granted => RoundEvent::Granted(server),
-                        Vote::Refused(owner) => RoundEvent::Refused(server, owner),
-                        Vote::GivenUp => RoundEvent::Unknown(server),
-                    }
-                }
-                Heard::Answer(server, Err(error)) => {
+            let event = match fanout.next().await {
+                Reply::Answer(server, Ok(vote)) => match vote {
+                    Vote::Granted => RoundEvent::Granted(server),
+                    Vote::Refused(owner) => RoundEvent::Refused(server, owner),
+                    Vote::GivenUp => RoundEvent::Unknown(server),
+                },
+                Reply::Answer(server, Err(error)) => {
                     if failure.is_none() || is_refusal(&error) {
                         failure = Some(error);
                     }
                     RoundEvent::Unknown(server)
                 }
-                Heard::Silence => RoundEvent::Tick,
+                Reply::Silence => RoundEvent::Tick,
             };
             commands = round.on(self.now(), event);
         }

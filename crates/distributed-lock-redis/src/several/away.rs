@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use distributed_lock_core::background::library_runtime;
 use distributed_lock_core::clock::Moment;
 use distributed_lock_core::error::{LockError, LockResult};
 use futures_util::future::join_all;
 
-use super::place::Ballot;
+use super::place::RoundRequests;
 use super::undo::End;
 use super::{Member, Several};
 use crate::link::Link;
@@ -19,7 +20,7 @@ use crate::redlock::servers::ServerSet;
 
 /// The votes that are to be taken back from one server, by their owners, and until when they may
 /// last there.
-pub(super) type Debts = BTreeMap<String, (Arc<Ballot>, Moment)>;
+pub(super) type Debts = BTreeMap<String, (Arc<RoundRequests>, Moment)>;
 
 /// The background visits of one provider.
 #[derive(Debug, Default)]
@@ -28,6 +29,10 @@ pub(super) struct Visits {
     /// Since the last one, somebody did without a server that is away.
     are_wanted: bool,
 }
+
+/// After this no request arrives any more that was not answered: TCP repeats what is not acknowledged
+/// for about 15 minutes.
+const LATEST_ARRIVAL: Duration = Duration::from_secs(15 * 60);
 
 /// Pauses between visits grow to so many times the first.
 const LONGEST_PAUSE: u32 = 4;
@@ -85,13 +90,19 @@ impl Several {
     }
 
     /// Takes a vote back from these as soon as they answer, unless it has run out by then.
-    pub(super) fn collect_later(self: &Arc<Self>, ballot: &Arc<Ballot>, servers: ServerSet) {
+    pub(super) fn collect_later(self: &Arc<Self>, requests: &Arc<RoundRequests>, servers: ServerSet) {
         if servers.is_empty() {
             return;
         }
-        let ends = self.timing.all_over(self.now());
+        let now = self.now();
+        let unanswered = requests.unanswered();
         for member in self.members.iter().filter(|member| servers.contains(member.id)) {
-            member.debts().insert(ballot.owner.clone(), (Arc::clone(ballot), ends));
+            // A request that may still arrive begins a lease then.
+            let ends = match unanswered.contains(member.id) {
+                true => self.timing.all_over(now.after(LATEST_ARRIVAL)),
+                false => self.timing.all_over(now),
+            };
+            member.debts().insert(requests.owner.clone(), (Arc::clone(requests), ends));
         }
         self.visit_soon();
     }
@@ -132,11 +143,11 @@ impl Several {
         let Ok(Ok(link)) = tokio::time::timeout(limit, member.client.link_apart()).await else {
             return;
         };
-        let owed: Vec<_> = member.debts().values().map(|(ballot, _)| Arc::clone(ballot)).collect();
-        for ballot in owed {
-            let undone = self.undo_over(&link, member, &ballot, End::Whole);
+        let owed: Vec<_> = member.debts().values().map(|(requests, _)| Arc::clone(requests)).collect();
+        for requests in owed {
+            let undone = self.undo_over(&link, member, &requests, End::Whole);
             match tokio::time::timeout(limit, undone).await {
-                Ok(Ok(_)) => drop(member.debts().remove(&ballot.owner)),
+                Ok(Ok(_)) => drop(member.debts().remove(&requests.owner)),
                 _ => return,
             }
         }

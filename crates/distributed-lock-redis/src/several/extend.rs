@@ -6,7 +6,8 @@ use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
-use super::inquiry::{Heard, Inquiry};
+use super::fanout::{Reply, Fanout};
+use super::vote::Account;
 use super::{Member, QuorumGrant, Several};
 use crate::driver::GONE;
 use crate::extend::AT_ONCE;
@@ -27,24 +28,24 @@ impl Several {
         }
         let mut renewals = vec![begun; grants.len()];
         let mut results: Vec<Option<Renewed>> = vec![None; grants.len()];
-        let requests: Arc<[_]> = grants
+        let batches: Arc<[_]> = grants
             .chunks(AT_ONCE)
             .map(|some| Extending::new(some, &self.options.expiry_ms))
             .collect();
-        let mut inquiry = Inquiry::new(self);
+        let mut fanout = Fanout::new(self);
         for server in reachable.iter() {
-            inquiry.ask(server, Arc::clone(self).extend_on(server, Arc::clone(&requests)));
+            fanout.ask(server, Arc::clone(self).extend_on(server, Arc::clone(&batches)));
         }
         while results.iter().any(Option::is_none) {
-            match inquiry.next().await {
-                Heard::Answer(server, answers) => {
+            match fanout.next().await {
+                Reply::Answer(server, answers) => {
                     for ((renewal, result), answer) in
                         renewals.iter_mut().zip(&mut results).zip(answers)
                     {
                         *result = result.or(renewal.on_answer(server, answer));
                     }
                 }
-                Heard::Silence => {
+                Reply::Silence => {
                     for (renewal, result) in renewals.iter_mut().zip(&mut results) {
                         *result = result.or(renewal.on_tick(self.now().max(renewal.wake_at())));
                     }
@@ -52,12 +53,12 @@ impl Several {
             }
         }
         let is_missing = |renewal: &Renewal| !renewal.missing().is_empty();
-        if !inquiry.pending().is_empty() || renewals.iter().any(is_missing) {
-            let ballot = |(grant, result): (&&QuorumGrant, &Option<Renewed>)| {
-                matches!(result, Some(Renewed::Extended(_))).then(|| Arc::clone(&grant.ballot))
+        if !fanout.pending().is_empty() || renewals.iter().any(is_missing) {
+            let requests = |(grant, result): (&&QuorumGrant, &Option<Renewed>)| {
+                matches!(result, Some(Renewed::Extended(_))).then(|| Arc::clone(&grant.requests))
             };
-            let extended = grants.iter().zip(&results).map(ballot).collect();
-            drop(tokio::spawn(Arc::clone(self).regain(inquiry, renewals, extended)));
+            let extended = grants.iter().zip(&results).map(requests).collect();
+            drop(tokio::spawn(Arc::clone(self).regain(fanout, renewals, extended)));
         }
         let outcome = |(grant, result): (&&QuorumGrant, Option<Renewed>)| match result {
             Some(Renewed::Extended(lease)) => self.extended(grant, lease),
@@ -75,10 +76,10 @@ impl Several {
     async fn extend_on(
         self: Arc<Self>,
         server: ServerId,
-        requests: Arc<[Extending]>,
+        batches: Arc<[Extending]>,
     ) -> (ServerId, Vec<Answer>) {
         let mut answers = Vec::new();
-        for request in requests.iter() {
+        for request in batches.iter() {
             match self.extend_some(self.member(server), request).await {
                 Ok(extended) => answers.extend(extended),
                 Err(error) => {
@@ -87,14 +88,14 @@ impl Several {
                 }
             }
         }
-        answers.resize(requests.iter().map(|request| request.count).sum(), Answer::Unknown);
+        answers.resize(batches.iter().map(|request| request.count).sum(), Answer::Unknown);
         (server, answers)
     }
 
     async fn extend_some(&self, member: &Member, request: &Extending) -> LockResult<Vec<Answer>> {
         let arguments: Vec<_> = request.arguments.iter().map(String::as_str).collect();
         let run = Run { text: &EXTEND, keys: &request.keys, arguments: &arguments };
-        let reply = self.request(member, run, |_| true).await?;
+        let reply = self.request(member, run, Account::NoVote).await?.0;
         let Value::Array(outcomes) = reply else {
             return Err(LockError::backend("an extension was answered with something else"));
         };
@@ -117,13 +118,13 @@ impl Extending {
     fn new(grants: &[&QuorumGrant], lease_ms: &str) -> Self {
         let (mut keys, mut arguments) = (Vec::new(), vec![lease_ms.to_owned()]);
         for grant in grants {
-            let ballot = &grant.ballot;
-            let [mutex, _, written] = ballot.key.mutex_on_each(ballot.slot);
-            match ballot.code {
-                "x" => keys.extend([mutex, written, ballot.key.counter()]),
-                _ => keys.extend([ballot.key.holders(), mutex]),
+            let requests = &grant.requests;
+            let [mutex, _, written] = requests.key.mutex_on_each(requests.slot);
+            match requests.code {
+                "x" => keys.extend([mutex, written, requests.key.counter()]),
+                _ => keys.extend([requests.key.holders(), mutex]),
             }
-            arguments.extend([ballot.code.to_owned(), ballot.owner.clone()]);
+            arguments.extend([requests.code.to_owned(), requests.owner.clone()]);
         }
         Self { keys, arguments, count: grants.len() }
     }

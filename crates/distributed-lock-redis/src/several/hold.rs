@@ -11,9 +11,10 @@ use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
 use super::Several;
-use super::inquiry::{Heard, Inquiry};
-use super::place::Ballot;
+use super::fanout::{Reply, Fanout};
+use super::place::RoundRequests;
 use super::undo::End;
+use super::vote::Account;
 use crate::driver::{GONE, unexpected};
 use crate::redlock::drawing::{Drawing, DrawingCommand, Raised};
 use crate::redlock::servers::ServerId;
@@ -26,15 +27,15 @@ const FRESH: Duration = Duration::from_millis(3);
 /// A lock held on a majority of the servers.
 #[derive(Debug)]
 pub(crate) struct QuorumGrant {
-    pub(super) ballot: Arc<Ballot>,
+    pub(super) requests: Arc<RoundRequests>,
     deadline: AtomicU64,
     is_released: AtomicBool,
 }
 
 impl QuorumGrant {
-    pub(super) fn new(ballot: Arc<Ballot>, lease: Lease) -> Self {
+    pub(super) fn new(requests: Arc<RoundRequests>, lease: Lease) -> Self {
         let deadline = AtomicU64::new(lease.deadline().as_nanos());
-        Self { ballot, deadline, is_released: AtomicBool::new(false) }
+        Self { requests, deadline, is_released: AtomicBool::new(false) }
     }
 
     fn deadline(&self) -> Moment {
@@ -50,7 +51,7 @@ impl Several {
     pub(crate) async fn release(self: &Arc<Self>, grant: &QuorumGrant) -> LockResult<()> {
         let was_sent = grant.is_released.swap(true, Ordering::Relaxed);
         let end = if self.is_alone(grant) { End::Alone } else { End::Whole };
-        match self.undo(&grant.ballot, end).await {
+        match self.undo(&grant.requests, end).await {
             Undone::Released => Ok(()),
             // The first request has released it, and its reply was lost.
             Undone::Gone if was_sent && self.now() < grant.deadline() => Ok(()),
@@ -61,7 +62,7 @@ impl Several {
 
     /// A mutex held for so short that most likely nobody has come to wait.
     fn is_alone(&self, grant: &QuorumGrant) -> bool {
-        let Ballot { code, waiter, key, .. } = &*grant.ballot;
+        let RoundRequests { code, waiter, key, .. } = &*grant.requests;
         let left = grant.deadline().since(self.now());
         let is_fresh = left + FRESH > self.timing.validity();
         *code == "x" && waiter.is_none() && is_fresh && !self.contended.is(key)
@@ -73,7 +74,7 @@ impl Several {
         let reachable = self.reachable();
         loop {
             // What was asked before is of no more interest: its reply is not read.
-            let mut inquiry = Inquiry::new(self);
+            let mut fanout = Fanout::new(self);
             for command in &commands {
                 let (server, number) = match command {
                     DrawingCommand::Step(server) => (*server, None),
@@ -82,19 +83,19 @@ impl Several {
                     DrawingCommand::Gone => return Err(LockError::LockLost(GONE.into())),
                     DrawingCommand::TooFew => return Err(self.too_few()),
                 };
-                let (this, ballot) = (Arc::clone(self), Arc::clone(&grant.ballot));
+                let (this, requests) = (Arc::clone(self), Arc::clone(&grant.requests));
                 let is_reachable = reachable.contains(server);
-                inquiry.ask(server, async move {
+                fanout.ask(server, async move {
                     match is_reachable {
-                        true => (server, this.count(server, &ballot, number).await),
+                        true => (server, this.count(server, &requests, number).await),
                         false => (server, Err(this.too_few())),
                     }
                 });
             }
             let is_step = matches!(commands.first(), Some(DrawingCommand::Step(_)));
             commands = loop {
-                let next = match inquiry.next().await {
-                    Heard::Answer(server, counted) => match counted {
+                let next = match fanout.next().await {
+                    Reply::Answer(server, counted) => match counted {
                         Err(_) => drawing.on_unknown(server),
                         Ok(Counted::At(number)) if is_step => drawing.on_step(server, Some(number)),
                         Ok(Counted::NotOwner) if is_step => drawing.on_step(server, None),
@@ -102,7 +103,7 @@ impl Several {
                         Ok(Counted::NotOwner) => drawing.on_raise(server, Raised::NotOwner),
                         Ok(Counted::Behind) => drawing.on_raise(server, Raised::Behind),
                     },
-                    Heard::Silence => drawing.on_patience_over(),
+                    Reply::Silence => drawing.on_patience_over(),
                 };
                 if !next.is_empty() {
                     break next;
@@ -114,14 +115,14 @@ impl Several {
     async fn count(
         &self,
         server: ServerId,
-        ballot: &Ballot,
+        requests: &RoundRequests,
         number: Option<u64>,
     ) -> LockResult<Counted> {
         let number = number.map(|number| number.to_string()).unwrap_or_default();
-        let keys = ballot.key.on_each(ballot.slot);
-        let arguments = [ballot.code, ballot.owner.as_str(), &number];
+        let keys = requests.key.on_each(requests.slot);
+        let arguments = [requests.code, requests.owner.as_str(), &number];
         let run = Run { text: &QUORUM_TOKEN, keys: &keys, arguments: &arguments };
-        counted(&self.request(self.member(server), run, |_| true).await?)
+        counted(&self.request(self.member(server), run, Account::NoVote).await?.0)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::failure::lock_error;
 use crate::health;
 use crate::link::Link;
 use crate::redlock::guard::{Introduction, Standing};
+use crate::redlock::sent::LinkId;
 use crate::redlock::servers::{ServerId, ServerSet};
 use crate::script::{INTRODUCE, Run};
 
@@ -39,6 +40,13 @@ impl Member {
     pub(crate) fn new(id: ServerId, client: Arc<Client>) -> Self {
         let (introduced_on, is_away, debts) = Default::default();
         Self { id, client, introduced_on, is_away, debts }
+    }
+}
+
+impl Link {
+    /// The link as the machines know it.
+    pub(super) fn id(&self) -> LinkId {
+        LinkId(self.number)
     }
 }
 

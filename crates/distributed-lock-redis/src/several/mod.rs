@@ -5,7 +5,7 @@ mod acquire;
 mod away;
 mod extend;
 mod hold;
-mod inquiry;
+mod fanout;
 mod member;
 mod permit;
 mod place;
@@ -31,7 +31,7 @@ use crate::redlock::servers::{Quorum, ServerId};
 use crate::redlock::timing::Timing;
 
 pub(crate) use hold::QuorumGrant;
-pub(crate) use inquiry::longest_wait;
+pub(crate) use fanout::longest_wait;
 pub(crate) use member::Member;
 pub(crate) use place::QuorumPlace;
 

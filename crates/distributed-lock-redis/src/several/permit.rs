@@ -8,7 +8,7 @@ use redis::{Cmd, Value};
 
 use super::Several;
 use super::acquire::{Outcome, QuorumAttempt, random};
-use super::inquiry::{Heard, Inquiry};
+use super::fanout::{Reply, Fanout};
 use crate::driver::unexpected;
 use crate::failure::lock_error;
 use crate::redlock::servers::ServerId;
@@ -57,23 +57,23 @@ impl Several {
         let mut command = redis::cmd("MGET");
         command.arg(slots.iter().map(|slot| attempt.key.slot(*slot)).collect::<Vec<_>>());
         let command = Arc::new(command);
-        let mut inquiry = Inquiry::new(self);
+        let mut fanout = Fanout::new(self);
         for server in self.reachable().iter() {
-            inquiry.ask(server, Arc::clone(self).look(server, Arc::clone(&command)));
+            fanout.ask(server, Arc::clone(self).look(server, Arc::clone(&command)));
         }
         let mut free = vec![0_usize; slots.len()];
         let (mut answered, mut failure) = (0, None);
-        while answered < self.quorum.majority() && !inquiry.pending().is_empty() {
-            match inquiry.next().await {
-                Heard::Answer(_, Ok(Value::Array(values))) => {
+        while answered < self.quorum.majority() && !fanout.pending().is_empty() {
+            match fanout.next().await {
+                Reply::Answer(_, Ok(Value::Array(values))) => {
                     answered += 1;
                     for (count, value) in free.iter_mut().zip(values) {
                         *count += usize::from(value == Value::Nil);
                     }
                 }
-                Heard::Answer(_, Ok(_)) => failure = Some(unexpected()),
-                Heard::Answer(_, Err(error)) => failure = Some(error),
-                Heard::Silence => break,
+                Reply::Answer(_, Ok(_)) => failure = Some(unexpected()),
+                Reply::Answer(_, Err(error)) => failure = Some(error),
+                Reply::Silence => break,
             }
         }
         if answered < self.quorum.majority() {

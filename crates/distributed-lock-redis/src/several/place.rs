@@ -1,18 +1,19 @@
-//! What an attempt has on several servers before it is granted.
+//! What an attempt has sent to several servers before it is granted.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distributed_lock_core::AttemptToken;
 
-use super::vote::Vote;
+use super::Several;
 use crate::key::RedisKey;
 use crate::mailbox::Letterbox;
+use crate::redlock::sent::{Effect, LinkId, SentRequests};
 use crate::redlock::servers::{ServerId, ServerSet};
 
 /// The rounds that are not undone everywhere, and the boxes for messages of each server.
 #[derive(Debug, Default)]
 pub(crate) struct QuorumPlace {
-    pub(super) rounds: Vec<Arc<Ballot>>,
+    pub(super) rounds: Vec<OpenRound>,
     pub(super) letterboxes: Vec<Letterbox>,
 }
 
@@ -26,9 +27,40 @@ impl QuorumPlace {
     }
 }
 
-/// One round: what it asks every server for, and what has become of that.
+/// A round that is neither won nor undone. Dropped, it is undone in the background.
 #[derive(Debug)]
-pub(super) struct Ballot {
+pub(super) struct OpenRound {
+    several: Arc<Several>,
+    requests: Option<Arc<RoundRequests>>,
+}
+
+impl OpenRound {
+    pub(super) fn new(several: &Arc<Several>, requests: &Arc<RoundRequests>) -> Self {
+        Self { several: Arc::clone(several), requests: Some(Arc::clone(requests)) }
+    }
+
+    pub(super) fn requests(&self) -> Option<&Arc<RoundRequests>> {
+        self.requests.as_ref()
+    }
+
+    /// It was won, and its hold answers for it; or it is undone, and what is left has been noted.
+    pub(super) fn is_settled(mut self) {
+        self.requests = None;
+    }
+}
+
+impl Drop for OpenRound {
+    fn drop(&mut self) {
+        if let Some(requests) = &self.requests {
+            requests.is_undone();
+            self.several.collect_later(requests, requests.asked());
+        }
+    }
+}
+
+/// What one round asks every server for, and what has become of that.
+#[derive(Debug)]
+pub(super) struct RoundRequests {
     pub(super) key: RedisKey,
     /// A permit is a mutex with a number.
     pub(super) slot: Option<u32>,
@@ -36,16 +68,12 @@ pub(super) struct Ballot {
     pub(super) owner: String,
     /// The attempt, if it waits in the queues.
     pub(super) waiter: Option<AttemptToken>,
-    requests: Mutex<Requests>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Requests {
-    /// On which link those of each server have left; links keep their order.
-    links: Vec<(ServerId, SentOn)>,
-    answered: ServerSet,
-    /// Who has nothing of it.
-    without: ServerSet,
+struct State {
+    sent: SentRequests,
     stage: Stage,
 }
 
@@ -57,114 +85,99 @@ enum Stage {
     Undone,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum SentOn {
-    Link(u64),
-    Several,
-}
-
-impl Ballot {
+impl RoundRequests {
     pub(super) fn new(
         (key, slot): (RedisKey, Option<u32>),
         (code, owner): (&'static str, String),
         waiter: Option<AttemptToken>,
     ) -> Self {
-        Self { key, slot, code, owner, waiter, requests: Mutex::default() }
+        Self { key, slot, code, owner, waiter, state: Mutex::default() }
     }
 
-    /// The places of one who waits in the queues of these, without any vote.
+    /// The queue positions of an attempt that waits on these servers, without any vote.
     pub(super) fn in_queues(
         key: (RedisKey, Option<u32>),
         waiter: AttemptToken,
         servers: ServerSet,
     ) -> Self {
-        let links = servers.iter().map(|server| (server, SentOn::Several)).collect();
-        let (answered, without, stage) = (servers, ServerSet::NONE, Stage::Decided);
-        let requests = Mutex::new(Requests { links, answered, without, stage });
-        let (code, owner) = ("x", waiter.to_string());
-        Self { requests, ..Self::new(key, (code, owner), Some(waiter)) }
+        let this = Self::new(key, ("x", waiter.to_string()), Some(waiter));
+        {
+            let mut state = this.state();
+            state.stage = Stage::Decided;
+            for server in servers.iter() {
+                state.sent.answered(server, LinkId(0), Effect::NoVote);
+            }
+        }
+        this
     }
 
-    /// A request is about to leave on the link of this number. It must not if this says no.
-    pub(super) fn may_leave(&self, server: ServerId, link: u64) -> bool {
-        let mut requests = self.requests();
-        if requests.stage != Stage::Asking {
-            return false;
+    /// A request is about to leave on a link. It must not if this says no.
+    pub(super) fn may_leave(&self, server: ServerId, link: LinkId) -> bool {
+        let mut state = self.state();
+        let may = state.stage == Stage::Asking;
+        if may {
+            state.sent.leaves(server, link);
         }
-        match requests.links.iter_mut().find(|(id, _)| *id == server) {
-            Some((_, sent_on)) if *sent_on != SentOn::Link(link) => {
-                *sent_on = SentOn::Several;
-            }
-            Some(_) => {}
-            None => requests.links.push((server, SentOn::Link(link))),
-        }
-        true
+        may
+    }
+
+    /// The server has answered the last request on this link.
+    pub(super) fn is_answered(&self, server: ServerId, link: LinkId, effect: Effect) {
+        self.state().sent.answered(server, link, effect);
     }
 
     /// The round has a result: no more requests of it leave.
     pub(super) fn is_decided(&self) {
-        self.requests().stage = Stage::Decided;
+        self.state().stage = Stage::Decided;
     }
 
-    /// From here on nobody is asked again either.
+    /// From here on no server is asked again either.
     pub(super) fn is_undone(&self) {
-        self.requests().stage = Stage::Undone;
+        self.state().stage = Stage::Undone;
     }
 
     /// Whether a server without a vote may be asked for it, now that the lock is held. The request may
     /// cross those that undo it.
     pub(super) fn may_be_asked_again(&self, server: ServerId) -> bool {
-        let mut requests = self.requests();
-        if requests.stage == Stage::Undone {
-            return false;
+        let mut state = self.state();
+        let may = state.stage != Stage::Undone;
+        if may {
+            state.sent.leaves_unordered(server);
         }
-        requests.links.retain(|(id, _)| *id != server);
-        requests.links.push((server, SentOn::Several));
-        requests.answered.remove(server);
-        requests.without.remove(server);
-        true
+        may
     }
 
-    /// A server has answered, and with it all requests before on the same link.
-    pub(super) fn is_answered(&self, server: ServerId, vote: &Vote) {
-        let mut requests = self.requests();
-        if !requests.links.contains(&(server, SentOn::Several)) {
-            requests.answered.insert(server);
-        }
-        if !matches!(vote, Vote::Granted) {
-            requests.without.insert(server);
-        }
+    /// The server has answered a request of [`may_be_asked_again`](Self::may_be_asked_again).
+    pub(super) fn is_answered_again(&self, server: ServerId, effect: Effect) {
+        self.state().sent.answered_unordered(server, effect);
     }
 
-    /// Whom requests have left to.
+    /// The servers that requests have left for.
     pub(super) fn asked(&self) -> ServerSet {
-        self.requests().links.iter().map(|(server, _)| *server).collect()
+        self.state().sent.asked()
     }
 
     /// Where there may be a vote, or will be.
     pub(super) fn may_be_on(&self) -> ServerSet {
-        self.asked().without(self.requests().without)
+        self.state().sent.may_have_votes()
     }
 
-    /// From whom nothing more is to come.
-    pub(super) fn answered(&self) -> ServerSet {
-        self.requests().answered
+    /// The servers that a request may still arrive at.
+    pub(super) fn unanswered(&self) -> ServerSet {
+        self.state().sent.unanswered()
     }
 
     /// Whether a request may come to a server after one that leaves on this link now.
-    pub(super) fn may_come_after(&self, server: ServerId, link: u64) -> bool {
-        let requests = self.requests();
-        let is_elsewhere =
-            |(id, on): &(ServerId, SentOn)| *id == server && *on != SentOn::Link(link);
-        !requests.answered.contains(server) && requests.links.iter().any(is_elsewhere)
+    pub(super) fn may_come_after(&self, server: ServerId, link: LinkId) -> bool {
+        self.state().sent.may_arrive_after(server, link)
     }
 
     pub(super) fn waiter(&self) -> String {
         self.waiter.map(|token| token.to_string()).unwrap_or_default()
     }
 
-    fn requests(&self) -> MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,40 +189,17 @@ mod tests {
 
     const ONE: ServerId = ServerId(0);
 
-    fn ballot() -> Ballot {
-        let key = RedisKey::new("", LockName::parse("name").unwrap(), Mode::Exclusive).unwrap();
-        Ballot::new((key, None), ("x", "owner".into()), None)
-    }
-
-    #[test]
-    fn what_was_answered_on_its_link_does_not_come_again() {
-        let ballot = ballot();
-        assert!(ballot.may_leave(ONE, 7));
-        // Unanswered, it comes before what leaves on the same link, and nobody knows on another.
-        assert!(!ballot.may_come_after(ONE, 7));
-        assert!(ballot.may_come_after(ONE, 8));
-        ballot.is_answered(ONE, &Vote::Granted);
-        assert!(!ballot.may_come_after(ONE, 8));
-    }
-
-    #[test]
-    fn the_answer_on_a_second_link_says_nothing_of_the_first() {
-        let ballot = ballot();
-        assert!(ballot.may_leave(ONE, 7) && ballot.may_leave(ONE, 8));
-        ballot.is_answered(ONE, &Vote::Granted);
-        assert!(ballot.may_come_after(ONE, 8));
-        assert!(ballot.may_be_on().contains(ONE));
-    }
-
     #[test]
     fn nothing_leaves_after_the_result_but_what_is_asked_again() {
-        let ballot = ballot();
-        assert!(ballot.may_leave(ONE, 7));
-        ballot.is_decided();
-        assert!(!ballot.may_leave(ONE, 7) && !ballot.may_leave(ServerId(1), 7));
-        assert!(ballot.may_be_asked_again(ServerId(1)));
-        assert!(ballot.may_come_after(ServerId(1), 7));
-        ballot.is_undone();
-        assert!(!ballot.may_be_asked_again(ONE));
+        let key = RedisKey::new("", LockName::parse("name").unwrap(), Mode::Exclusive).unwrap();
+        let requests = RoundRequests::new((key, None), ("x", "owner".into()), None);
+        let link = LinkId(7);
+        assert!(requests.may_leave(ONE, link));
+        requests.is_decided();
+        assert!(!requests.may_leave(ONE, link) && !requests.may_leave(ServerId(1), link));
+        assert!(requests.may_be_asked_again(ServerId(1)));
+        assert!(requests.may_come_after(ServerId(1), link));
+        requests.is_undone();
+        assert!(!requests.may_be_asked_again(ONE));
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::Several;
-use super::inquiry::Inquiry;
-use super::place::Ballot;
+use super::fanout::Fanout;
+use super::place::RoundRequests;
 use super::vote::Question;
 use crate::redlock::renewal::Renewal;
 use crate::redlock::servers::ServerId;
@@ -17,9 +17,9 @@ impl Several {
     /// does not have it to give is asked again after the next extension.
     pub(super) async fn regain<F>(
         self: Arc<Self>,
-        inquiry: Inquiry<F>,
+        fanout: Fanout<F>,
         mut renewals: Vec<Renewal>,
-        extended: Vec<Option<Arc<Ballot>>>,
+        extended: Vec<Option<Arc<RoundRequests>>>,
     ) where
         F: Future<Output = (ServerId, Vec<Answer>)>,
     {
@@ -28,24 +28,19 @@ impl Several {
                 renewal.on_answer(server, answer);
             }
         };
-        inquiry.hear_out(heard).await;
-        for (ballot, renewal) in extended.iter().zip(renewals) {
-            let Some(ballot) = ballot else { continue };
+        fanout.drain(heard).await;
+        for (requests, renewal) in extended.iter().zip(renewals) {
+            let Some(requests) = requests else { continue };
             for server in renewal.missing().iter() {
-                self.ask_again(ballot, server).await;
+                self.ask_again(requests, server).await;
             }
         }
     }
 
-    async fn ask_again(&self, ballot: &Arc<Ballot>, server: ServerId) {
-        if !ballot.may_be_asked_again(server) {
-            return;
-        }
-        let question = Question::again(ballot);
+    async fn ask_again(&self, requests: &Arc<RoundRequests>, server: ServerId) {
+        let question = Question::again(requests);
         let asked = self.vote_of(self.member(server), &question);
-        // Without an answer it may still come, which whoever undoes the lock allows for.
-        if let Ok(Ok(vote)) = tokio::time::timeout(self.timing.patience, asked).await {
-            ballot.is_answered(server, &vote);
-        }
+        // Without an answer the vote may still come. What undoes the lock allows for that.
+        let _ = tokio::time::timeout(self.timing.patience, asked).await;
     }
 }

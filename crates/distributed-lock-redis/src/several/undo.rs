@@ -9,8 +9,8 @@ use redis::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::acquire::QuorumAttempt;
-use super::inquiry::{Heard, Inquiry};
-use super::place::Ballot;
+use super::fanout::{Reply, Fanout};
+use super::place::{OpenRound, QuorumPlace, RoundRequests};
 use super::{Member, Several};
 use crate::link::Link;
 use crate::redlock::servers::{ServerId, ServerSet};
@@ -44,34 +44,42 @@ impl Several {
             // which it does not have.
             let slot = matches!(attempt.mode, Mode::Permit { .. }).then_some(0);
             // Who is away forgets it by itself, since it does not tick any more.
-            let places = Ballot::in_queues((attempt.key.clone(), slot), token, self.reachable());
-            place.rounds.push(Arc::new(places));
+            let places = RoundRequests::in_queues((attempt.key.clone(), slot), token, self.reachable());
+            place.rounds.push(OpenRound::new(self, &Arc::new(places)));
         }
-        // Each stays until it is undone, in case this future is dropped.
-        while let Some(ballot) = place.rounds.last() {
-            self.undo(ballot, End::Whole).await;
-            place.rounds.pop();
-        }
+        self.undo_open(place, End::Whole).await;
         Ok(())
+    }
+
+    /// Undoes every round that was dropped or overtaken. Their requests on the links in use are undone
+    /// before anything that leaves on these links later; those elsewhere find a tombstone.
+    pub(super) async fn undo_open(self: &Arc<Self>, place: &mut QuorumPlace, end: End) {
+        // Each stays until it is undone, in case this future is dropped.
+        while let Some(open) = place.rounds.last() {
+            if let Some(requests) = open.requests() {
+                self.undo(requests, end).await;
+            }
+            place.rounds.pop().into_iter().for_each(OpenRound::is_settled);
+        }
     }
 
     /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
     /// for the others; those who take longer, or are away, are seen to in the background.
-    pub(super) async fn undo(self: &Arc<Self>, ballot: &Arc<Ballot>, end: End) -> Undone {
-        ballot.is_undone();
+    pub(super) async fn undo(self: &Arc<Self>, requests: &Arc<RoundRequests>, end: End) -> Undone {
+        requests.is_undone();
         let mut undoing = Undoing::everywhere(self.quorum);
         let reachable = self.reachable();
-        let has_places = ballot.waiter.is_some() && end != End::Round;
-        let asked = if has_places { ballot.asked() } else { ballot.may_be_on() };
+        let has_places = requests.waiter.is_some() && end != End::Round;
+        let asked = if has_places { requests.asked() } else { requests.may_be_on() };
         let mut result = None;
         // A vote that nobody knows of may decide: every server has the time of all.
-        let mut inquiry = Inquiry::of_all(self);
+        let mut fanout = Fanout::of_all(self);
         let mut left = asked;
         for server in self.quorum.all().iter() {
             let answer = match (asked.contains(server), reachable.contains(server)) {
                 (true, true) => {
-                    let undo = Arc::clone(self).undo_on(server, Arc::clone(ballot), end);
-                    inquiry.ask(server, undo);
+                    let undo = Arc::clone(self).undo_on(server, Arc::clone(requests), end);
+                    fanout.ask(server, undo);
                     continue;
                 }
                 (true, false) => Answer::Unknown,
@@ -81,12 +89,12 @@ impl Several {
         }
         // Who did not answer the round is not waited for a second time.
         let awaited = match end {
-            End::Round => asked.and(ballot.answered()),
+            End::Round => asked.without(requests.unanswered()),
             End::Whole | End::Alone => asked,
         };
         let began = Instant::now();
-        while !inquiry.pending().is_empty() {
-            let is_enough = result.is_some() || awaited.and(inquiry.pending()).is_empty();
+        while !fanout.pending().is_empty() {
+            let is_enough = result.is_some() || awaited.and(fanout.pending()).is_empty();
             let moment = async {
                 if end != End::Alone {
                     sleep_until(began + began.elapsed() * 2 + MOMENT).await;
@@ -95,26 +103,26 @@ impl Several {
             tokio::select! {
                 biased;
                 () = moment, if is_enough => {
-                    let servers = inquiry.pending();
+                    let servers = fanout.pending();
                     left = left.without(servers);
                     let several = Arc::clone(self);
-                    let mut rest = Unconfirmed { several, ballot: Arc::clone(ballot), servers };
+                    let mut rest = Unconfirmed { several, requests: Arc::clone(requests), servers };
                     let heard = move |server, answer| rest.hears(server, answer);
-                    drop(tokio::spawn(inquiry.hear_out(heard)));
+                    drop(tokio::spawn(fanout.drain(heard)));
                     break;
                 }
-                heard = inquiry.next() => match heard {
-                    Heard::Answer(server, answer) => {
+                heard = fanout.next() => match heard {
+                    Reply::Answer(server, answer) => {
                         if answer != Answer::Unknown {
                             left.remove(server);
                         }
                         result = result.or(undoing.on_answer(server, answer));
                     }
-                    Heard::Silence => break,
+                    Reply::Silence => break,
                 },
             }
         }
-        self.collect_later(ballot, left);
+        self.collect_later(requests, left);
         result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
     }
 
@@ -122,13 +130,13 @@ impl Several {
     async fn undo_on(
         self: Arc<Self>,
         server: ServerId,
-        ballot: Arc<Ballot>,
+        requests: Arc<RoundRequests>,
         end: End,
     ) -> (ServerId, Answer) {
         let member = self.member(server);
         for is_last in [false, true] {
             let Ok(link) = member.link().await else { break };
-            match self.undo_over(&link, member, &ballot, end).await {
+            match self.undo_over(&link, member, &requests, end).await {
                 Ok(answer) => return (server, answer),
                 Err(_) if link.is_broken() && !is_last => {}
                 Err(_) => break,
@@ -141,16 +149,16 @@ impl Several {
         &self,
         link: &Link,
         member: &Member,
-        ballot: &Ballot,
+        requests: &RoundRequests,
         end: End,
     ) -> LockResult<Answer> {
-        let may_come_later = ballot.may_come_after(member.id, link.number);
+        let may_come_later = requests.may_come_after(member.id, link.id());
         if end == End::Alone && !may_come_later {
-            let keys = ballot.key.mutex_on_each(ballot.slot);
-            let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&ballot.owner] };
+            let keys = requests.key.mutex_on_each(requests.slot);
+            let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&requests.owner] };
             match member.client.request_on(link, run).await? {
                 Value::Int(1) => return Ok(Answer::Yes),
-                Value::Int(2) => self.contended.saw_others(&ballot.key),
+                Value::Int(2) => self.contended.saw_others(&requests.key),
                 _ => return Ok(Answer::No),
             }
         }
@@ -160,10 +168,10 @@ impl Several {
         };
         let (waiter, tells) = match end {
             End::Round => (String::new(), "0"),
-            End::Whole | End::Alone => (ballot.waiter(), "1"),
+            End::Whole | End::Alone => (requests.waiter(), "1"),
         };
-        let keys = ballot.key.on_each(ballot.slot);
-        let arguments = [ballot.code, &ballot.owner, &tombstone, &waiter, tells];
+        let keys = requests.key.on_each(requests.slot);
+        let arguments = [requests.code, &requests.owner, &tombstone, &waiter, tells];
         let run = Run { text: &QUORUM_UNDO, keys: &keys, arguments: &arguments };
         match member.client.request_on(link, run).await? {
             Value::Int(1) => Ok(Answer::Yes),
@@ -176,7 +184,7 @@ impl Several {
 /// run, those are asked again in the background.
 struct Unconfirmed {
     several: Arc<Several>,
-    ballot: Arc<Ballot>,
+    requests: Arc<RoundRequests>,
     servers: ServerSet,
 }
 
@@ -190,6 +198,6 @@ impl Unconfirmed {
 
 impl Drop for Unconfirmed {
     fn drop(&mut self) {
-        self.several.collect_later(&self.ballot, self.servers);
+        self.several.collect_later(&self.requests, self.servers);
     }
 }

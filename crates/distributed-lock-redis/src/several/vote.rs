@@ -7,11 +7,11 @@ use std::sync::Arc;
 use distributed_lock_core::error::{LockError, LockResult};
 use redis::{Cmd, Pipeline, Value};
 
-use super::place::Ballot;
+use super::place::RoundRequests;
 use super::{Member, Several};
 use crate::driver::unexpected;
-use crate::link::Link;
 use crate::redlock::round::OwnerId;
+use crate::redlock::sent::{Effect, LinkId};
 use crate::redlock::servers::ServerId;
 use crate::script::{QUORUM_ACQUIRE, Request, Run};
 
@@ -24,7 +24,7 @@ pub(super) enum Vote {
 
 /// What a round asks with.
 pub(super) struct Question {
-    pub(super) ballot: Arc<Ballot>,
+    pub(super) requests: Arc<RoundRequests>,
     /// As what it waits, and how many may hold it.
     waits_as: (&'static str, u32),
     /// The lock is held already, on others.
@@ -34,24 +34,24 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(ballot: Arc<Ballot>, waits_as: (&'static str, u32)) -> Self {
-        Self { ballot, waits_as, is_again: false, free: None }
+    pub(super) fn new(requests: Arc<RoundRequests>, waits_as: (&'static str, u32)) -> Self {
+        Self { requests, waits_as, is_again: false, free: None }
     }
 
     /// For a vote that a held lock does not have.
-    pub(super) fn again(ballot: &Arc<Ballot>) -> Self {
-        Self { is_again: true, ..Self::new(Arc::clone(ballot), (ballot.code, 1)) }
+    pub(super) fn again(requests: &Arc<RoundRequests>) -> Self {
+        Self { is_again: true, ..Self::new(Arc::clone(requests), (requests.code, 1)) }
     }
 
     /// Of a lock that is most likely free: sets its key unless it is there, and looks whether anybody
     /// waits or was withdrawn. If somebody is or was, the script decides.
-    pub(super) fn of_a_free_lock(ballot: Arc<Ballot>, lease_ms: &str) -> Self {
-        let [mutex, waiters, _] = ballot.key.mutex_on_each(ballot.slot);
-        let mut set = Cmd::with_capacity(6, 32 + mutex.len() + ballot.owner.len());
-        set.arg("SET").arg(&mutex).arg(&ballot.owner).arg("NX").arg("PX").arg(lease_ms);
+    pub(super) fn of_a_free_lock(requests: Arc<RoundRequests>, lease_ms: &str) -> Self {
+        let [mutex, waiters, _] = requests.key.mutex_on_each(requests.slot);
+        let mut set = Cmd::with_capacity(6, 32 + mutex.len() + requests.owner.len());
+        set.arg("SET").arg(&mutex).arg(&requests.owner).arg("NX").arg("PX").arg(lease_ms);
         let mut free = Pipeline::with_capacity(2);
         free.add_command(set).cmd("EXISTS").arg(waiters);
-        Self { free: Some(free), ..Self::new(Arc::clone(&ballot), (ballot.code, 1)) }
+        Self { free: Some(free), ..Self::new(Arc::clone(&requests), (requests.code, 1)) }
     }
 }
 
@@ -66,24 +66,32 @@ impl Several {
     }
 
     pub(super) async fn vote_of(&self, member: &Member, question: &Question) -> LockResult<Vote> {
-        let ballot = &question.ballot;
-        let leaves = |link: &Link| question.is_again || ballot.may_leave(member.id, link.number);
-        // Who may not run scripts could not give it back.
+        let requests = &question.requests;
+        let account = match question.is_again {
+            true => Account::Again(requests),
+            false => Account::Round(requests),
+        };
+        // A user who may not run scripts could not give it back.
         if let Some(free) = question.free.as_ref().filter(|_| member.client.runs_scripts()) {
-            let Value::Array(replies) = self.request(member, free, leaves).await? else {
-                return Err(unexpected());
+            let (reply, link) = self.request(member, free, account).await?;
+            let Value::Array(replies) = reply else { return Err(unexpected()) };
+            let is_taken = replies == [Value::Okay, Value::Int(0)];
+            let effect = match replies.first() {
+                Some(Value::Nil) => Effect::NoVote,
+                _ => Effect::MayHaveVoted,
             };
-            if replies == [Value::Okay, Value::Int(0)] {
+            account.is_answered(member.id, link, effect);
+            if is_taken {
                 return Ok(Vote::Granted);
             }
         }
         let (waits_as, max) = question.waits_as;
-        // Who holds it already takes no place in a queue.
-        let waiter = if question.is_again { String::new() } else { ballot.waiter() };
-        let (keys, max) = (ballot.key.on_each(ballot.slot), max.to_string());
+        // A holder takes no position in a queue.
+        let waiter = if question.is_again { String::new() } else { requests.waiter() };
+        let (keys, max) = (requests.key.on_each(requests.slot), max.to_string());
         let arguments = [
-            ballot.code,
-            &ballot.owner,
+            requests.code,
+            &requests.owner,
             &max,
             &self.options.expiry_ms,
             &waiter,
@@ -92,21 +100,29 @@ impl Several {
             waits_as,
         ];
         let run = Run { text: &QUORUM_ACQUIRE, keys: &keys, arguments: &arguments };
-        vote(&self.request(member, run, leaves).await?)
+        let (reply, link) = self.request(member, run, account).await?;
+        let vote = vote(&reply);
+        let effect = match &vote {
+            Ok(Vote::Refused(_) | Vote::GivenUp) => Effect::NoVote,
+            Ok(Vote::Granted) | Err(_) => Effect::MayHaveVoted,
+        };
+        account.is_answered(member.id, link, effect);
+        vote
     }
 
-    /// Makes a request to a server that counts; once more if its link turns out to be closed.
+    /// Makes a request to a server that counts; once more if its link turns out to be closed. Returns
+    /// the reply and the link that it came on.
     pub(super) async fn request(
         &self,
         member: &Member,
         request: impl Into<Request<'_>>,
-        may_leave: impl Fn(&Link) -> bool,
-    ) -> LockResult<Value> {
+        account: Account<'_>,
+    ) -> LockResult<(Value, LinkId)> {
         let request = request.into();
         let mut link = self.ready(member).await?;
         let mut result = Err(LockError::connection(RoundIsOver));
         for is_last in [false, true] {
-            if !may_leave(&link) {
+            if !account.may_leave(member.id, link.id()) {
                 break;
             }
             result = member.client.request_on(&link, request).await;
@@ -119,7 +135,40 @@ impl Several {
         if !matches!(result, Err(LockError::Connection(_))) {
             member.is_back();
         }
-        result
+        if matches!(result, Err(LockError::Backend(_))) {
+            // It may have failed half way.
+            account.is_answered(member.id, link.id(), Effect::MayHaveVoted);
+        }
+        result.map(|reply| (reply, link.id()))
+    }
+}
+
+/// Who keeps account of a request.
+#[derive(Clone, Copy)]
+pub(super) enum Account<'a> {
+    /// A round that asks for votes.
+    Round(&'a RoundRequests),
+    /// A held lock that asks for a vote which it does not have.
+    Again(&'a RoundRequests),
+    /// Not needed: the request gives no vote.
+    NoVote,
+}
+
+impl Account<'_> {
+    fn may_leave(self, server: ServerId, link: LinkId) -> bool {
+        match self {
+            Self::Round(requests) => requests.may_leave(server, link),
+            Self::Again(requests) => requests.may_be_asked_again(server),
+            Self::NoVote => true,
+        }
+    }
+
+    fn is_answered(self, server: ServerId, link: LinkId, effect: Effect) {
+        match self {
+            Self::Round(requests) => requests.is_answered(server, link, effect),
+            Self::Again(requests) => requests.is_answered_again(server, effect),
+            Self::NoVote => {}
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::Several;
 use crate::redlock::servers::{ServerId, ServerSet};
 
 /// What comes of a question.
-pub(super) enum Heard<T> {
+pub(super) enum Reply<T> {
     Answer(ServerId, T),
     /// Who has not answered yet is given up.
     Silence,
@@ -22,7 +22,7 @@ pub(super) enum Heard<T> {
 ///
 /// A minority is given up after the time that one server has. While no majority has answered, nothing
 /// can be decided without the others, so they have as long as the request may take.
-pub(super) struct Inquiry<F> {
+pub(super) struct Fanout<F> {
     several: Arc<Several>,
     answers: FuturesUnordered<F>,
     asked: ServerSet,
@@ -33,7 +33,7 @@ pub(super) struct Inquiry<F> {
     needs_all: bool,
 }
 
-impl<F, T> Inquiry<F>
+impl<F, T> Fanout<F>
 where
     F: Future<Output = (ServerId, T)>,
 {
@@ -71,7 +71,7 @@ where
 
     /// What comes next. May be dropped and called again; with nobody pending, it is silence at some
     /// time.
-    pub(super) async fn next(&mut self) -> Heard<T> {
+    pub(super) async fn next(&mut self) -> Reply<T> {
         let answered = self.asked.without(self.pending);
         let can_decide = !self.needs_all && self.several.quorum.has(answered);
         let [first, last] = self.patience;
@@ -83,12 +83,12 @@ where
                 biased;
                 Some((server, answer)) = self.answers.next() => {
                     self.pending.remove(server);
-                    return Heard::Answer(server, answer);
+                    return Reply::Answer(server, answer);
                 }
                 () = &mut self.timer => {
                     if can_decide || Instant::now() >= last {
                         self.several.are_silent(self.pending);
-                        return Heard::Silence;
+                        return Reply::Silence;
                     }
                     // Set for the others first, since most answers come before either.
                     self.timer.reset(last);
@@ -99,11 +99,11 @@ where
 
     /// Hears the others out, whose answers the outcome does not depend on any more. A request that
     /// nobody waits for might never leave.
-    pub(super) async fn hear_out(mut self, mut heard: impl FnMut(ServerId, T)) {
+    pub(super) async fn drain(mut self, mut heard: impl FnMut(ServerId, T)) {
         while !self.pending.is_empty() {
             match self.next().await {
-                Heard::Answer(server, answer) => heard(server, answer),
-                Heard::Silence => return,
+                Reply::Answer(server, answer) => heard(server, answer),
+                Reply::Silence => return,
             }
         }
     }
