@@ -275,10 +275,12 @@ impl RedisLockProviderBuilder {
         options: &RedisOptions,
     ) -> LockResult<Arc<Client>> {
         let limit = self.engine.operation_timeout;
+        // As the keeper bounds an extension: one without an answer must end the link, or the next
+        // would be sent on it too.
+        let extension = options.extension_cadence / 2;
         let shortest = match self.servers.len() {
-            // As the keeper bounds an extension.
-            1 => limit.min(options.extension_cadence / 2),
-            _ => several::longest_wait(limit),
+            1 => limit.min(extension),
+            _ => several::longest_wait(limit).min(extension),
         };
         let patience = Patience { request: shortest * 9 / 10, connect: limit };
         let (server, clock) = (speaking(server, version)?, self.engine.clock.clone());

@@ -38,8 +38,3 @@ pub(crate) fn may_be_partial(error: &LockError) -> bool {
     let code = source.downcast_ref::<RedisError>().and_then(RedisError::code);
     matches!(code, Some("NOPERM" | "ERR"))
 }
-
-/// A server has refused: that says more than that another did not answer.
-pub(crate) fn is_refusal(error: &LockError) -> bool {
-    matches!(error, LockError::Backend(_))
-}

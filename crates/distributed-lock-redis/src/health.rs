@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use redis::Value;
+use redis::{RedisResult, Value};
 
 use crate::client::Client;
 use crate::link::Link;
@@ -19,7 +19,7 @@ pub(crate) async fn report(client: &Arc<Client>, key_prefix: &str) {
 
 async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
     let mut findings = Vec::new();
-    let info = info(link).await;
+    let info = info(link).await.unwrap_or_default();
     let says = |name: &str| info.get(name).map(String::as_str);
     if let Some(policy) = says("maxmemory_policy").filter(|policy| *policy != "noeviction")
         && says("maxmemory") != Some("0")
@@ -47,16 +47,15 @@ async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
     findings
 }
 
-pub(crate) async fn info(link: &Link) -> HashMap<String, String> {
-    let reply = link.call(&redis::cmd("INFO")).await;
-    let text = match reply {
-        Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(Value::VerbatimString { text, .. }) => text,
-        _ => return HashMap::new(),
+pub(crate) async fn info(link: &Link) -> RedisResult<HashMap<String, String>> {
+    let text = match link.call(&redis::cmd("INFO")).await? {
+        Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => return Ok(HashMap::new()),
     };
     let pair =
         |line: &str| Some((line.split_once(':')?.0.to_owned(), line.split_once(':')?.1.to_owned()));
-    text.lines().filter_map(pair).collect()
+    Ok(text.lines().filter_map(pair).collect())
 }
 
 /// Whether there are no snapshots either; a server that does not tell is not accused.

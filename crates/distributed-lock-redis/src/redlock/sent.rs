@@ -94,9 +94,8 @@ impl SentRequests {
     /// Whether a request may arrive at a server after one that leaves on this link now.
     #[must_use]
     pub fn may_arrive_after(&self, server: ServerId, link: LinkId) -> bool {
-        let is_late = |sent: &Sent| {
-            sent.server == server && sent.unanswered > 0 && sent.link != Some(link)
-        };
+        let is_late =
+            |sent: &Sent| sent.server == server && sent.unanswered > 0 && sent.link != Some(link);
         self.sent.iter().any(is_late)
     }
 }

@@ -11,13 +11,13 @@ use distributed_lock_core::{AttemptToken, Mode};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::fanout::{Reply, Fanout};
+use super::failures::Failures;
+use super::fanout::{Fanout, Reply};
 use super::place::{OpenRound, RoundRequests};
 use super::undo::End;
 use super::vote::{Question, Vote};
 use super::{QuorumGrant, Several};
 use crate::driver::code;
-use crate::failure::is_refusal;
 use crate::key::RedisKey;
 use crate::mailbox::Letterbox;
 use crate::place::RedisPlace;
@@ -97,17 +97,17 @@ impl Several {
             fanout
                 .ask(server, async move { (server, this.member(server).client.subscribe().await) });
         }
-        let (mut listening, mut failure) = (0, None);
+        let (mut listening, mut failures) = (0, Failures::default());
         while !fanout.pending().is_empty() {
             match fanout.next().await {
                 Reply::Answer(_, Ok(())) => listening += 1,
-                Reply::Answer(_, Err(error)) => failure = Some(error),
+                Reply::Answer(server, Err(error)) => failures.add(server, error),
                 Reply::Silence => break,
             }
         }
         match listening >= self.quorum.majority() {
             true => Ok(()),
-            false => Err(failure.unwrap_or_else(|| self.too_few())),
+            false => Err(failures.error(self)),
         }
     }
 
@@ -134,13 +134,13 @@ impl Several {
         };
         let place = &mut attempt.place.on_each;
         place.rounds.push(OpenRound::new(self, &requests));
-        let (verdict, sent, failure) = self.ask_all(question).await;
+        let (verdict, sent, failures) = self.ask_all(question).await;
         match (&verdict, waiter) {
             (Verdict::Granted(_), None) => self.contended.saw_nobody(&attempt.key),
             _ => self.contended.saw_others(&attempt.key),
         }
         if let Verdict::Granted(lease) = verdict {
-            place.rounds.pop().into_iter().for_each(OpenRound::is_settled);
+            place.rounds.pop().into_iter().for_each(OpenRound::settle);
             return Ok(Outcome::Won(lease, requests));
         }
         // Its positions in the queues stay.
@@ -149,15 +149,15 @@ impl Several {
             Verdict::Held => Ok(Outcome::Held),
             Verdict::Split => Ok(Outcome::Split(sent)),
             Verdict::TooSlow => Err(LockError::connection(LateGrant)),
-            _ => Err(failure.unwrap_or_else(|| self.too_few())),
+            Verdict::TooFew | Verdict::Granted(_) => Err(failures.error(self)),
         }
     }
 
-    async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, Moment, Option<LockError>) {
+    async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, Moment, Failures) {
         let mut round = Round::new(self.quorum, self.timing, self.now());
         let (requests, question) = (Arc::clone(&question.requests), Arc::new(question));
         let mut fanout = Fanout::new(self);
-        let mut failure = None;
+        let mut failures = Failures::default();
         let reachable = self.reachable();
         let mut commands = round.on(self.now(), RoundEvent::Begin);
         let sent = round.sent();
@@ -178,7 +178,7 @@ impl Several {
                         if matches!(verdict, Verdict::Granted(_)) && !fanout.pending().is_empty() {
                             drop(tokio::spawn(fanout.drain(|_, _| ())));
                         }
-                        return (verdict, sent, failure);
+                        return (verdict, sent, failures);
                     }
                     // The timer is there; what is undone is in the requests.
                     RoundCommand::WakeAt(_) | RoundCommand::Undo(_) => {}
@@ -191,9 +191,7 @@ impl Several {
                     Vote::GivenUp => RoundEvent::Unknown(server),
                 },
                 Reply::Answer(server, Err(error)) => {
-                    if failure.is_none() || is_refusal(&error) {
-                        failure = Some(error);
-                    }
+                    failures.add(server, error);
                     RoundEvent::Unknown(server)
                 }
                 Reply::Silence => RoundEvent::Tick,

@@ -90,7 +90,11 @@ impl Several {
     }
 
     /// Takes a vote back from these as soon as they answer, unless it has run out by then.
-    pub(super) fn collect_later(self: &Arc<Self>, requests: &Arc<RoundRequests>, servers: ServerSet) {
+    pub(super) fn collect_later(
+        self: &Arc<Self>,
+        requests: &Arc<RoundRequests>,
+        servers: ServerSet,
+    ) {
         if servers.is_empty() {
             return;
         }
@@ -143,7 +147,8 @@ impl Several {
         let Ok(Ok(link)) = tokio::time::timeout(limit, member.client.link_apart()).await else {
             return;
         };
-        let owed: Vec<_> = member.debts().values().map(|(requests, _)| Arc::clone(requests)).collect();
+        let owed: Vec<_> =
+            member.debts().values().map(|(requests, _)| Arc::clone(requests)).collect();
         for requests in owed {
             let undone = self.undo_over(&link, member, &requests, End::Whole);
             match tokio::time::timeout(limit, undone).await {

@@ -6,10 +6,11 @@ use distributed_lock_core::driver::{Extension, Lease};
 use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
-use super::fanout::{Reply, Fanout};
+use super::failures::Failures;
+use super::fanout::{Fanout, Reply};
 use super::vote::Account;
 use super::{Member, QuorumGrant, Several};
-use crate::driver::GONE;
+use crate::driver::{GONE, unexpected};
 use crate::extend::AT_ONCE;
 use crate::redlock::renewal::{Renewal, Renewed};
 use crate::redlock::servers::ServerId;
@@ -32,13 +33,14 @@ impl Several {
             .chunks(AT_ONCE)
             .map(|some| Extending::new(some, &self.options.expiry_ms))
             .collect();
-        let mut fanout = Fanout::new(self);
+        let (mut fanout, mut failures) = (Fanout::new(self), Failures::default());
         for server in reachable.iter() {
             fanout.ask(server, Arc::clone(self).extend_on(server, Arc::clone(&batches)));
         }
         while results.iter().any(Option::is_none) {
             match fanout.next().await {
-                Reply::Answer(server, answers) => {
+                Reply::Answer(server, (answers, failure)) => {
+                    failure.into_iter().for_each(|error| failures.add(server, error));
                     for ((renewal, result), answer) in
                         renewals.iter_mut().zip(&mut results).zip(answers)
                     {
@@ -63,7 +65,7 @@ impl Several {
         let outcome = |(grant, result): (&&QuorumGrant, Option<Renewed>)| match result {
             Some(Renewed::Extended(lease)) => self.extended(grant, lease),
             Some(Renewed::Refused) => Extension::Refused(GONE.into()),
-            Some(Renewed::Unknown) | None => Extension::Unknown(self.too_few()),
+            Some(Renewed::Unknown) | None => Extension::Unknown(failures.error(self)),
         };
         Ok(grants.iter().zip(results).map(outcome).collect())
     }
@@ -77,35 +79,47 @@ impl Several {
         self: Arc<Self>,
         server: ServerId,
         batches: Arc<[Extending]>,
-    ) -> (ServerId, Vec<Answer>) {
-        let mut answers = Vec::new();
+    ) -> (ServerId, Extended) {
+        let (mut answers, mut failure) = (Vec::new(), None);
         for request in batches.iter() {
             match self.extend_some(self.member(server), request).await {
                 Ok(extended) => answers.extend(extended),
                 Err(error) => {
                     tracing::debug!(server = server.0 + 1, %error, "extension not answered");
-                    break;
+                    let is_silent = matches!(error, LockError::Connection(_));
+                    failure = Some(error);
+                    if is_silent {
+                        break;
+                    }
+                    // The others may be extended.
+                    answers.extend(std::iter::repeat_n(Answer::Unknown, request.count));
                 }
             }
         }
         answers.resize(batches.iter().map(|request| request.count).sum(), Answer::Unknown);
-        (server, answers)
+        (server, (answers, failure))
     }
 
     async fn extend_some(&self, member: &Member, request: &Extending) -> LockResult<Vec<Answer>> {
         let arguments: Vec<_> = request.arguments.iter().map(String::as_str).collect();
         let run = Run { text: &EXTEND, keys: &request.keys, arguments: &arguments };
         let reply = self.request(member, run, Account::NoVote).await?.0;
-        let Value::Array(outcomes) = reply else {
-            return Err(LockError::backend("an extension was answered with something else"));
+        let outcomes = match reply {
+            Value::Array(outcomes) if outcomes.len() == request.count => outcomes,
+            _ => return Err(unexpected()),
         };
         let answer = |outcome: &Value| match outcome {
             Value::Int(1) => Answer::Yes,
-            _ => Answer::No,
+            Value::Int(0) => Answer::No,
+            // The server could not look at this lock.
+            _ => Answer::Unknown,
         };
         Ok(outcomes.iter().map(answer).collect())
     }
 }
+
+/// The answers of one server, and why it does not answer for all.
+pub(super) type Extended = (Vec<Answer>, Option<LockError>);
 
 /// A request that extends some holds, the same for every server.
 struct Extending {

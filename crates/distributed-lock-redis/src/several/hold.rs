@@ -11,7 +11,8 @@ use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
 use super::Several;
-use super::fanout::{Reply, Fanout};
+use super::failures::Failures;
+use super::fanout::{Fanout, Reply};
 use super::place::RoundRequests;
 use super::undo::End;
 use super::vote::Account;
@@ -51,12 +52,13 @@ impl Several {
     pub(crate) async fn release(self: &Arc<Self>, grant: &QuorumGrant) -> LockResult<()> {
         let was_sent = grant.is_released.swap(true, Ordering::Relaxed);
         let end = if self.is_alone(grant) { End::Alone } else { End::Whole };
-        match self.undo(&grant.requests, end).await {
+        let (undone, failures) = self.undo(&grant.requests, end).await;
+        match undone {
             Undone::Released => Ok(()),
             // The first request has released it, and its reply was lost.
             Undone::Gone if was_sent && self.now() < grant.deadline() => Ok(()),
             Undone::Gone => Err(LockError::LockLost(GONE.into())),
-            Undone::Unknown => Err(self.too_few()),
+            Undone::Unknown => Err(failures.error(self)),
         }
     }
 
@@ -71,7 +73,7 @@ impl Several {
     /// Draws the fencing token of a held lock.
     pub(crate) async fn draw(self: &Arc<Self>, grant: &QuorumGrant) -> LockResult<FencingToken> {
         let (mut drawing, mut commands) = Drawing::begin(self.quorum);
-        let reachable = self.reachable();
+        let (reachable, mut failures) = (self.reachable(), Failures::default());
         loop {
             // What was asked before is of no more interest: its reply is not read.
             let mut fanout = Fanout::new(self);
@@ -81,7 +83,7 @@ impl Several {
                     DrawingCommand::Raise(server, number) => (*server, Some(*number)),
                     DrawingCommand::Drawn(number) => return Ok(FencingToken(*number)),
                     DrawingCommand::Gone => return Err(LockError::LockLost(GONE.into())),
-                    DrawingCommand::TooFew => return Err(self.too_few()),
+                    DrawingCommand::TooFew => return Err(failures.error(self)),
                 };
                 let (this, requests) = (Arc::clone(self), Arc::clone(&grant.requests));
                 let is_reachable = reachable.contains(server);
@@ -96,7 +98,10 @@ impl Several {
             commands = loop {
                 let next = match fanout.next().await {
                     Reply::Answer(server, counted) => match counted {
-                        Err(_) => drawing.on_unknown(server),
+                        Err(error) => {
+                            failures.add(server, error);
+                            drawing.on_unknown(server)
+                        }
                         Ok(Counted::At(number)) if is_step => drawing.on_step(server, Some(number)),
                         Ok(Counted::NotOwner) if is_step => drawing.on_step(server, None),
                         Ok(Counted::At(_)) => drawing.on_raise(server, Raised::Yes),

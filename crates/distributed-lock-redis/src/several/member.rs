@@ -13,8 +13,9 @@ use redis::Value;
 
 use super::Several;
 use super::away::Debts;
+use super::failures::Failures;
 use crate::client::Client;
-use crate::failure::lock_error;
+use crate::failure::{forbids, lock_error};
 use crate::health;
 use crate::link::Link;
 use crate::redlock::guard::{Introduction, Standing};
@@ -73,6 +74,25 @@ impl fmt::Display for NotCounted {
 
 impl std::error::Error for NotCounted {}
 
+/// Why a server cannot be one of several.
+#[derive(Debug)]
+struct InfoForbidden(Box<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for InfoForbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the user may not run INFO, which says whether a server was restarted; \
+             remedy: ACL SETUSER <user> +info",
+        )
+    }
+}
+
+impl std::error::Error for InfoForbidden {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
 impl Several {
     /// A link to a server that counts.
     pub(super) async fn ready(&self, member: &Member) -> LockResult<Arc<Link>> {
@@ -103,11 +123,14 @@ impl Several {
             .members
             .iter()
             .map(|member| async move {
-                let link = member.link().await?;
-                self.introduce(member, &link).await.map(|()| member.id)
+                let introduced = async {
+                    let link = member.link().await?;
+                    self.introduce(member, &link).await
+                };
+                (member.id, introduced.await)
             })
             .collect();
-        let (mut introduced, mut failure) = (ServerSet::NONE, None);
+        let (mut introduced, mut failures) = (ServerSet::NONE, Failures::default());
         // The last of them are waited for as long as a request may take, no longer.
         let patience = tokio::time::sleep(self.longest_wait());
         tokio::pin!(patience);
@@ -116,8 +139,8 @@ impl Several {
             tokio::select! {
                 biased;
                 result = asked.next() => match result {
-                    Some(Ok(server)) => drop(introduced.insert(server)),
-                    Some(Err(error)) => failure = Some(error),
+                    Some((server, Ok(()))) => drop(introduced.insert(server)),
+                    Some((server, Err(error))) => failures.add(server, error),
                     None => break,
                 },
                 () = &mut patience => is_late = true,
@@ -141,7 +164,7 @@ impl Several {
             )));
         }
         if !self.quorum.has(introduced) {
-            return Err(failure.unwrap_or_else(|| self.too_few()));
+            return Err(failures.error(self));
         }
         // Of a new group first who the others are; when all know that, that they count.
         self.tell_all().await;
@@ -158,7 +181,10 @@ impl Several {
     }
 
     async fn introduce(&self, member: &Member, link: &Link) -> LockResult<()> {
-        let info = health::info(link).await;
+        let info = health::info(link).await.map_err(|error| match forbids(&error) {
+            true => LockError::backend(InfoForbidden(error.into())),
+            false => lock_error(error),
+        })?;
         let Some(run_id) = info.get("run_id").cloned() else {
             return Err(LockError::backend("INFO does not tell the server's run id"));
         };

@@ -4,8 +4,9 @@
 mod acquire;
 mod away;
 mod extend;
-mod hold;
+mod failures;
 mod fanout;
+mod hold;
 mod member;
 mod permit;
 mod place;
@@ -30,8 +31,8 @@ use crate::redlock::guard::Group;
 use crate::redlock::servers::{Quorum, ServerId};
 use crate::redlock::timing::Timing;
 
-pub(crate) use hold::QuorumGrant;
 pub(crate) use fanout::longest_wait;
+pub(crate) use hold::QuorumGrant;
 pub(crate) use member::Member;
 pub(crate) use place::QuorumPlace;
 

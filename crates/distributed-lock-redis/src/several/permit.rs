@@ -8,7 +8,8 @@ use redis::{Cmd, Value};
 
 use super::Several;
 use super::acquire::{Outcome, QuorumAttempt, random};
-use super::fanout::{Reply, Fanout};
+use super::failures::Failures;
+use super::fanout::{Fanout, Reply};
 use crate::driver::unexpected;
 use crate::failure::lock_error;
 use crate::redlock::servers::ServerId;
@@ -62,7 +63,7 @@ impl Several {
             fanout.ask(server, Arc::clone(self).look(server, Arc::clone(&command)));
         }
         let mut free = vec![0_usize; slots.len()];
-        let (mut answered, mut failure) = (0, None);
+        let (mut answered, mut failures) = (0, Failures::default());
         while answered < self.quorum.majority() && !fanout.pending().is_empty() {
             match fanout.next().await {
                 Reply::Answer(_, Ok(Value::Array(values))) => {
@@ -71,13 +72,13 @@ impl Several {
                         *count += usize::from(value == Value::Nil);
                     }
                 }
-                Reply::Answer(_, Ok(_)) => failure = Some(unexpected()),
-                Reply::Answer(_, Err(error)) => failure = Some(error),
+                Reply::Answer(server, Ok(_)) => failures.add(server, unexpected()),
+                Reply::Answer(server, Err(error)) => failures.add(server, error),
                 Reply::Silence => break,
             }
         }
         if answered < self.quorum.majority() {
-            return Err(failure.unwrap_or_else(|| self.too_few()));
+            return Err(failures.error(self));
         }
         // All who were asked must have it free, or a majority could not be won for certain.
         let is_free = |(slot, count): (&u32, &usize)| (*count >= answered).then_some(*slot);

@@ -44,7 +44,7 @@ impl OpenRound {
     }
 
     /// It was won, and its hold answers for it; or it is undone, and what is left has been noted.
-    pub(super) fn is_settled(mut self) {
+    pub(super) fn settle(mut self) {
         self.requests = None;
     }
 }

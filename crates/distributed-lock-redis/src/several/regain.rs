@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use super::Several;
+use super::extend::Extended;
 use super::fanout::Fanout;
 use super::place::RoundRequests;
 use super::vote::Question;
 use crate::redlock::renewal::Renewal;
 use crate::redlock::servers::ServerId;
-use crate::redlock::tally::Answer;
 
 impl Several {
     /// Hears out those whose extensions were not waited for, and asks for each missing vote once. Who
@@ -21,9 +21,9 @@ impl Several {
         mut renewals: Vec<Renewal>,
         extended: Vec<Option<Arc<RoundRequests>>>,
     ) where
-        F: Future<Output = (ServerId, Vec<Answer>)>,
+        F: Future<Output = (ServerId, Extended)>,
     {
-        let heard = |server, answers: Vec<Answer>| {
+        let heard = |server, (answers, _): Extended| {
             for (renewal, answer) in renewals.iter_mut().zip(answers) {
                 renewal.on_answer(server, answer);
             }

@@ -9,7 +9,8 @@ use redis::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::acquire::QuorumAttempt;
-use super::fanout::{Reply, Fanout};
+use super::failures::Failures;
+use super::fanout::{Fanout, Reply};
 use super::place::{OpenRound, QuorumPlace, RoundRequests};
 use super::{Member, Several};
 use crate::link::Link;
@@ -44,7 +45,8 @@ impl Several {
             // which it does not have.
             let slot = matches!(attempt.mode, Mode::Permit { .. }).then_some(0);
             // Who is away forgets it by itself, since it does not tick any more.
-            let places = RoundRequests::in_queues((attempt.key.clone(), slot), token, self.reachable());
+            let places =
+                RoundRequests::in_queues((attempt.key.clone(), slot), token, self.reachable());
             place.rounds.push(OpenRound::new(self, &Arc::new(places)));
         }
         self.undo_open(place, End::Whole).await;
@@ -59,19 +61,23 @@ impl Several {
             if let Some(requests) = open.requests() {
                 self.undo(requests, end).await;
             }
-            place.rounds.pop().into_iter().for_each(OpenRound::is_settled);
+            place.rounds.pop().into_iter().for_each(OpenRound::settle);
         }
     }
 
     /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
     /// for the others; those who take longer, or are away, are seen to in the background.
-    pub(super) async fn undo(self: &Arc<Self>, requests: &Arc<RoundRequests>, end: End) -> Undone {
+    pub(super) async fn undo(
+        self: &Arc<Self>,
+        requests: &Arc<RoundRequests>,
+        end: End,
+    ) -> (Undone, Failures) {
         requests.is_undone();
         let mut undoing = Undoing::everywhere(self.quorum);
         let reachable = self.reachable();
         let has_places = requests.waiter.is_some() && end != End::Round;
         let asked = if has_places { requests.asked() } else { requests.may_be_on() };
-        let mut result = None;
+        let (mut result, mut failures) = (None, Failures::default());
         // A vote that nobody knows of may decide: every server has the time of all.
         let mut fanout = Fanout::of_all(self);
         let mut left = asked;
@@ -107,15 +113,22 @@ impl Several {
                     left = left.without(servers);
                     let several = Arc::clone(self);
                     let mut rest = Unconfirmed { several, requests: Arc::clone(requests), servers };
-                    let heard = move |server, answer| rest.hears(server, answer);
+                    let heard = move |server, answer| rest.hears(server, &answer);
                     drop(tokio::spawn(fanout.drain(heard)));
                     break;
                 }
                 heard = fanout.next() => match heard {
                     Reply::Answer(server, answer) => {
-                        if answer != Answer::Unknown {
-                            left.remove(server);
-                        }
+                        let answer = match answer {
+                            Ok(answer) => {
+                                left.remove(server);
+                                answer
+                            }
+                            Err(error) => {
+                                failures.add(server, error);
+                                Answer::Unknown
+                            }
+                        };
                         result = result.or(undoing.on_answer(server, answer));
                     }
                     Reply::Silence => break,
@@ -123,7 +136,8 @@ impl Several {
             }
         }
         self.collect_later(requests, left);
-        result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown)
+        let undone = result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown);
+        (undone, failures)
     }
 
     /// Takes back one server's vote. A server that does not count is asked too.
@@ -132,17 +146,17 @@ impl Several {
         server: ServerId,
         requests: Arc<RoundRequests>,
         end: End,
-    ) -> (ServerId, Answer) {
+    ) -> (ServerId, LockResult<Answer>) {
         let member = self.member(server);
-        for is_last in [false, true] {
-            let Ok(link) = member.link().await else { break };
+        let undone = async {
+            let link = member.link().await?;
             match self.undo_over(&link, member, &requests, end).await {
-                Ok(answer) => return (server, answer),
-                Err(_) if link.is_broken() && !is_last => {}
-                Err(_) => break,
+                Err(_) if link.is_broken() => {}
+                result => return result,
             }
-        }
-        (server, Answer::Unknown)
+            self.undo_over(&*member.link().await?, member, &requests, end).await
+        };
+        (server, undone.await)
     }
 
     pub(super) async fn undo_over(
@@ -189,8 +203,8 @@ struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    fn hears(&mut self, server: ServerId, answer: Answer) {
-        if answer != Answer::Unknown {
+    fn hears(&mut self, server: ServerId, answer: &LockResult<Answer>) {
+        if answer.is_ok() {
             self.servers.remove(server);
         }
     }

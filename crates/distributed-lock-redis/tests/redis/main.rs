@@ -23,6 +23,7 @@ mod redlock_faults;
 mod redlock_guard;
 mod redlock_late;
 mod redlock_processes;
+mod redlock_refusals;
 mod redlock_resources;
 mod refusals;
 mod requests;

@@ -158,8 +158,7 @@ async fn a_round_dropped_in_the_middle_of_a_wait(servers: usize, asks: Asks) {
         })
     };
     let stalls = 1..servers;
-    let subscribed =
-        |server: &RedisServer| !server.cli(&["PUBSUB", "CHANNELS"]).is_empty();
+    let subscribed = |server: &RedisServer| !server.cli(&["PUBSUB", "CHANNELS"]).is_empty();
     let began = Instant::now();
     while !group.0[stalls.clone()].iter().any(subscribed) {
         assert!(began.elapsed() < 5 * SECOND, "it does not wait");
