@@ -37,7 +37,7 @@ impl LateLinks {
     pub(crate) async fn start(server: &RedisServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let upstream: SocketAddr = server.address().into();
+        let upstream: SocketAddr = server.address();
         let generation = Arc::new(Mutex::new(watch::Sender::new(Stage::Serves)));
         let held = Arc::new(Mutex::new(Vec::new()));
         let (stages, kept) = (Arc::clone(&generation), Arc::clone(&held));
