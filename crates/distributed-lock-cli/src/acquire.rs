@@ -8,7 +8,7 @@ use distributed_lock::{
     DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore, Holder, Mode,
 };
 
-use crate::args::{Patience, RunArgs};
+use crate::args::{RunArgs, WaitMode};
 use crate::exit::Failure;
 use crate::say::say;
 
@@ -34,13 +34,13 @@ pub(crate) async fn acquire(
             never = tell_while_waiting(args, provider) => match never {},
         }
     };
-    let acquired = match args.patience() {
-        Patience::None => lock.try_acquire().await,
-        Patience::Until(limit) => match waited(Some(limit)).await {
+    let acquired = match args.wait_mode() {
+        WaitMode::Try => lock.try_acquire().await,
+        WaitMode::Until(limit) => match waited(Some(limit)).await {
             Err(LockError::Timeout(_)) => Ok(None),
             other => other.map(Some),
         },
-        Patience::Endless => waited(None).await.map(Some),
+        WaitMode::Forever => waited(None).await.map(Some),
     };
     match acquired {
         Ok(Some(handle)) => Ok(handle),
@@ -86,9 +86,9 @@ async fn conflict(args: &RunArgs, provider: &DynLockProvider) -> Failure {
     if args.quiet {
         return Failure::silent(args.conflict_exit_code);
     }
-    let told = match args.patience() {
-        Patience::Until(limit) => format!("waited {limit:?} for"),
-        Patience::None | Patience::Endless => "cannot get".to_owned(),
+    let told = match args.wait_mode() {
+        WaitMode::Until(limit) => format!("waited {limit:?} for"),
+        WaitMode::Try | WaitMode::Forever => "cannot get".to_owned(),
     };
     let holder = describe(holder(args, provider).await.as_ref());
     let message = format!("{told} {:?}, held by {holder}; try again later", args.name);

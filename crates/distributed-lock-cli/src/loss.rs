@@ -29,10 +29,13 @@ impl LossWatch {
     }
 
     /// Waits until the command must end, and says why.
-    pub(crate) async fn loss(&self, handle: &DynHandle) -> String {
+    ///
+    /// Calls `extended` again and again with the time in which the command may run, if there is a limit.
+    pub(crate) async fn loss(&self, handle: &DynHandle, extended: impl Fn(Duration)) -> String {
         loop {
             let pause = match (self.lease, handle.remaining()) {
                 (Some(lease), Some(left)) => {
+                    extended(left.saturating_sub(kill_at(lease)));
                     let spare = left.saturating_sub(term_at(lease));
                     if spare.is_zero() && !handle.is_lost() {
                         return format!("its lease was not extended and ends in {left:.1?}");
@@ -93,7 +96,7 @@ mod tests {
         let watch = LossWatch::new(&handle);
         assert_eq!(watch.grace(&handle), GRACE);
         provider.store().lose("x");
-        assert!(!watch.loss(&handle).await.is_empty());
+        assert!(!watch.loss(&handle, |_| {}).await.is_empty());
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -105,11 +108,11 @@ mod tests {
         let watch = LossWatch::new(&handle);
         provider.store().behave(Behaviour::Hang);
         clock.advance(Duration::from_secs(25));
-        assert!(watch.loss(&handle).await.contains("not extended"));
+        assert!(watch.loss(&handle, |_| {}).await.contains("not extended"));
         assert!(!handle.is_lost());
         assert_eq!(watch.grace(&handle), Duration::from_secs(4));
         clock.advance(Duration::from_secs(5));
-        assert!(watch.loss(&handle).await.contains("ran out"));
+        assert!(watch.loss(&handle, |_| {}).await.contains("ran out"));
         assert_eq!(watch.grace(&handle), Duration::ZERO);
     }
 

@@ -1,9 +1,9 @@
 //! `dlock` runs a command under a distributed lock.
 //!
-//! - [`args`] and [`help`]: what the user says and is told
-//! - [`service`]: where the lock is; [`default_dir`]: the place if nobody says
-//! - [`run`]: the run from connecting to releasing, made of
-//!   [`acquire`], [`child`], [`tied`], [`supervise`], [`loss`], [`terminal`] and [`signals`]
+//! - [`args`] and [`help`]: what the user says and is shown
+//! - [`service`]: where the lock is; [`default_dir`]: the directory without configuration
+//! - [`run`]: the run from connecting to releasing, made of [`acquire`], [`command`] (how it starts, and
+//!   everything below it), [`supervise`], [`loss`] and [`events`]
 //! - [`exit`]: every exit status; [`say`]: everything that is printed
 
 #[cfg(unix)]
@@ -11,9 +11,11 @@ mod acquire;
 #[cfg(unix)]
 mod args;
 #[cfg(unix)]
-mod child;
+mod command;
 #[cfg(unix)]
 mod default_dir;
+#[cfg(unix)]
+mod events;
 #[cfg(unix)]
 mod exit;
 #[cfg(unix)]
@@ -26,50 +28,71 @@ mod say;
 #[cfg(unix)]
 mod service;
 #[cfg(unix)]
-mod signals;
-#[cfg(unix)]
 mod supervise;
-#[cfg(unix)]
-mod terminal;
-#[cfg(target_os = "linux")]
-mod tied;
 
 use std::process::ExitCode;
 
 #[cfg(unix)]
 fn main() -> ExitCode {
-    use clap::Parser;
-
-    let status = match args::Cli::try_parse() {
+    #[cfg(target_os = "linux")]
+    if let Some(arguments) = command::reaper::arguments() {
+        return ExitCode::from(command::reaper::run(&arguments));
+    }
+    let words: Vec<_> = std::env::args_os().collect();
+    let end = match args::parse(&words) {
         Ok(args::Cli { command: args::Command::Run(args) }) => run_to_the_end(&args),
-        #[cfg(target_os = "linux")]
-        Ok(args::Cli { command: args::Command::Tied(args) }) => tied::run(&args),
         Err(error) => {
             // Nobody reads: the status says it all the same.
             let _ = error.print();
-            if error.use_stderr() { exit::USAGE } else { 0 }
+            exit::End::Status(if error.use_stderr() { exit::USAGE } else { 0 })
         }
     };
-    ExitCode::from(status)
+    say::flush();
+    if let exit::End::Signal(signal) = end {
+        events::die_by(signal);
+    }
+    ExitCode::from(end.status())
 }
 
 #[cfg(unix)]
-fn run_to_the_end(args: &args::RunArgs) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+fn run_to_the_end(args: &args::RunArgs) -> exit::End {
+    let runtime = descriptors().and_then(|()| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| exit::Failure::new(exit::UNAVAILABLE, "cannot start").because(&error))
+    });
+    let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => {
-            let failure = exit::Failure::new(exit::UNAVAILABLE, "cannot start");
-            return failure.because(&error).tell();
-        }
+        Err(failure) => return failure.show(),
     };
-    let status = runtime.block_on(run::run(args)).unwrap_or_else(exit::Failure::tell);
+    let end = runtime.block_on(run::run(args)).unwrap_or_else(exit::Failure::show);
     // The process ends now: what a library left on its threads is not waited for.
     runtime.shutdown_background();
-    status
+    end
+}
+
+/// How many files `dlock` opens at most by itself, generously counted.
+#[cfg(unix)]
+const DESCRIPTORS: usize = 24;
+
+/// Checks that files can be opened, which the runtime takes for granted.
+#[cfg(unix)]
+fn descriptors() -> Result<(), exit::Failure> {
+    let opened: Result<Vec<_>, _> =
+        (0..DESCRIPTORS).map(|_| rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0)).collect();
+    opened.map(drop).map_err(|error| {
+        let message = format!(
+            "too few open files are allowed: dlock needs {DESCRIPTORS} more; raise the limit with \
+             `ulimit -n`"
+        );
+        exit::Failure::new(exit::UNAVAILABLE, message).because(&error)
+    })
 }
 
 #[cfg(not(unix))]
 fn main() -> ExitCode {
     say::say("dlock runs on Unix systems only: it hands signals and terminals to the command");
+    say::flush();
     ExitCode::FAILURE
 }

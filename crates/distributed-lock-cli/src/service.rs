@@ -2,16 +2,35 @@
 
 use std::ffi::OsString;
 
+use crate::args::RunArgs;
 use crate::default_dir;
 use crate::exit::{Failure, UNAVAILABLE, USAGE};
 
 /// Names the lock service if `--url` does not.
 pub(crate) const URL_VARIABLE: &str = "DISTRIBUTED_LOCK_URL";
 
+/// The lock service to use.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) url: String,
+}
+
+impl Service {
+    /// What changes in the command's environment.
+    pub(crate) fn environment(&self, _args: &RunArgs) -> Vec<(&'static str, Option<OsString>)> {
+        Vec::new()
+    }
+}
+
+/// Finds the lock service that the options, the environment or the configuration name.
+pub(crate) fn find(args: &RunArgs) -> Result<Service, Failure> {
+    Ok(Service { url: url(&args.url)? })
+}
+
 /// The URL to connect to: the options', else the environment's, else the default directory's.
 ///
 /// URLs are never repeated in messages, since they may hold a password.
-pub(crate) fn url(options: &[String]) -> Result<String, Failure> {
+fn url(options: &[String]) -> Result<String, Failure> {
     if options.len() > 1 && !options.iter().all(|url| is_redis(url)) {
         let message = "several --url are several Redis servers: redis://, rediss:// or unix://";
         return Err(Failure::new(USAGE, message));
@@ -68,7 +87,7 @@ mod tests {
             Some("file:///x")
         );
         assert_eq!(
-            from_environment(Some(OsString::from_vec(vec![0xff]))).unwrap_err().tell(),
+            from_environment(Some(OsString::from_vec(vec![0xff]))).unwrap_err().show().status(),
             USAGE
         );
     }
@@ -76,7 +95,7 @@ mod tests {
     #[test]
     fn memory_is_refused_however_it_is_written() {
         for url in ["memory:", "memory://x", "MEMORY:x"] {
-            assert_eq!(super::url(&[url.into()]).unwrap_err().tell(), USAGE, "{url}");
+            assert_eq!(super::url(&[url.into()]).unwrap_err().show().status(), USAGE, "{url}");
         }
         assert_eq!(super::url(&["file:///memory".into()]).unwrap(), "file:///memory");
     }
@@ -86,6 +105,6 @@ mod tests {
         let urls = ["redis://a".to_owned(), "rediss://b?expiry=1s".to_owned()];
         assert_eq!(super::url(&urls).unwrap(), "redis://a,rediss://b?expiry=1s");
         let mixed = ["redis://a".to_owned(), "file:///b".to_owned()];
-        assert_eq!(super::url(&mixed).unwrap_err().tell(), USAGE);
+        assert_eq!(super::url(&mixed).unwrap_err().show().status(), USAGE);
     }
 }

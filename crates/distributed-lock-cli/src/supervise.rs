@@ -1,83 +1,154 @@
-//! A running command under its lock: signals, stops, loss, and the end.
+//! A running command under its lock: signals, loss, and the end.
 
-use std::io;
-use std::process::ExitStatus;
+use std::future::pending;
+use std::time::Duration;
 
 use distributed_lock::DynHandle;
-use distributed_lock::prelude::*;
 use nix::sys::signal::Signal;
 
-use crate::child::{Change, Child};
+use crate::args::RunArgs;
+use crate::command::Command;
+use crate::command::link::Report;
+use crate::command::tree::{self, Status};
+use crate::events::{Event, Events, Received};
 use crate::loss::LossWatch;
 use crate::say::say;
-use crate::signals::Signals;
-use crate::terminal::{Terminal, Then};
+
+/// How long a command may take to end after `SIGTERM`, if no lease says less.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often the tree of processes is looked at while it ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long killed processes may take to end before `dlock` ends without them.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// By itself, or by a signal that was not ours.
-    Own(ExitStatus),
-    /// Because the lock was lost, which was told.
+    /// By itself, or by a signal that was not ours; with the signals that `dlock` got meanwhile.
+    Own(Status, Vec<Signal>),
+    /// Because the lock was lost, which was reported.
     Lost,
+    /// Because it ran for as long as it may, which was reported.
+    TooLong,
+    /// Because the process that watches over it was killed, which was reported.
+    Unwatched,
 }
 
 /// Waits until the command has ended, and ends it if its lock is lost.
-///
-/// # Errors
-/// If the command's status cannot be read; it has ended then too.
 pub(crate) async fn supervise(
-    mut child: Child,
-    name: &str,
+    command: Command,
+    args: &RunArgs,
     handle: &DynHandle,
-    signals: &mut Signals,
-) -> io::Result<Ending> {
-    let terminal = Terminal::lend(child.group());
+    events: &mut Events,
+) -> Ending {
+    let name = &args.name;
     let watch = LossWatch::new(handle);
-    loop {
+    let mut received = Vec::new();
+    let mut too_long = std::pin::pin!(sleep(args.max_run));
+    let status = loop {
         tokio::select! {
             biased;
-            reason = watch.loss(handle) => {
+            reason = watch.loss(handle, |left| command.extend(left)) => {
                 say(format!("lost the lock {name:?}, so the command is ended: {reason}"));
-                end(&mut child, &watch, handle).await;
-                drop(terminal);
-                return child.reap().map(|_| Ending::Lost);
+                end(&command, watch.grace(handle), events).await;
+                return Ending::Lost;
             }
-            change = child.change() => match change {
-                Change::Ended => {
-                    drop(terminal);
-                    return child.reap().map(Ending::Own);
+            event = events.next() => match event {
+                Event::Ended(status) => break status,
+                Event::Signal(signal) => pass_on(&command, signal, &mut received),
+            },
+            report = command.report() => match report {
+                Some(Report::Ended(status)) => break status,
+                Some(Report::Expired) => {
+                    say(format!("the lease of {name:?} was not extended in time, so the command was \
+                                 killed"));
+                    end(&command, Duration::ZERO, events).await;
+                    return Ending::Lost;
                 }
-                Change::Stopped(by) => {
-                    if terminal.stopped(by) == Then::Continue {
-                        resume(&child, &terminal, handle);
-                    }
+                Some(Report::Started(_) | Report::NotStarted(_)) => {}
+                None => {
+                    say("the second process of dlock was killed, so the command is ended");
+                    end(&command, Duration::ZERO, events).await;
+                    return Ending::Unwatched;
                 }
             },
-            signal = signals.next() => match signal {
-                Signal::SIGCONT => resume(&child, &terminal, handle),
-                signal => child.signal_group(signal),
-            },
+            () = &mut too_long => {
+                say(format!("{name:?} ran for {:?}, so the command is ended", args.max_run.unwrap_or_default()));
+                end(&command, watch.grace(handle), events).await;
+                return Ending::TooLong;
+            }
         }
+    };
+    // A signal of the terminal reached this process before it ended the command.
+    while let Some(signal) = events.pending_signal() {
+        received.push(signal.signal);
+    }
+    Ending::Own(status, received)
+}
+
+/// Passes a signal on, unless the command has it already.
+fn pass_on(command: &Command, received: Received, all: &mut Vec<Signal>) {
+    all.push(received.signal);
+    match received {
+        Received { by_terminal: true, .. } => {}
+        Received { signal: signal @ (Signal::SIGUSR1 | Signal::SIGUSR2), .. } => {
+            command.signal(signal);
+        }
+        Received { signal, .. } => command.signal_group(signal),
     }
 }
 
-/// Continues the command, unless the lock was lost while `dlock` was stopped.
-fn resume(child: &Child, terminal: &Terminal, handle: &DynHandle) {
-    if !handle.is_lost() {
-        terminal.hand_over();
-        child.signal_group(Signal::SIGCONT);
+/// Ends the command and everything that it has started, before the lock can have passed on as far as
+/// that is known, and names what may not be ended.
+async fn end(command: &Command, grace: Duration, events: &mut Events) {
+    if !grace.is_zero() {
+        command.signal_tree(Signal::SIGTERM);
+        // What is stopped cannot end.
+        command.signal_tree(Signal::SIGCONT);
+        // Either way the next step is the same.
+        let _ = tokio::time::timeout(grace.min(GRACE), gone(command, events)).await;
+    }
+    let killed = tokio::time::timeout(KILLED, async {
+        loop {
+            let round = command.kill_tree();
+            if round.reached == 0 {
+                break round.refused;
+            }
+            look_again(events).await;
+        }
+    });
+    match killed.await {
+        Ok(refused) if refused.is_empty() => {}
+        Ok(refused) => say(format!(
+            "the lock is lost, but these processes may not be ended: {}",
+            tree::describe(&refused)
+        )),
+        Err(_) => say("the lock is lost, but processes that were killed do not end"),
     }
 }
 
-/// Ends the whole process group before anybody else can have the lock, as far as that is known.
-async fn end(child: &mut Child, watch: &LossWatch, handle: &DynHandle) {
-    child.signal_group(Signal::SIGTERM);
-    // Who is stopped cannot end.
-    child.signal_group(Signal::SIGCONT);
-    // Either way the next step is the same.
-    let _ = tokio::time::timeout(watch.grace(handle), child.ended()).await;
-    // Also if the command has ended: what it has started must not go on.
-    child.signal_group(Signal::SIGKILL);
-    child.ended().await;
+/// Waits until nothing of the tree is left that a signal reaches.
+async fn gone(command: &Command, events: &mut Events) {
+    loop {
+        tree::reap(|_, _| {});
+        // No signal: only a look.
+        if command.runs().is_some_and(|runs| !runs) {
+            return;
+        }
+        look_again(events).await;
+    }
+}
+
+async fn look_again(events: &mut Events) {
+    tokio::select! {
+        () = events.child_ended() => {}
+        () = tokio::time::sleep(LOOK_AGAIN) => {}
+    }
+}
+
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => pending().await,
+    }
 }

@@ -39,12 +39,12 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn a_command_that_dies_of_a_signal_is_128_and_more() {
+fn row_66_dlock_dies_by_the_signal_that_ends_its_command() {
     let place = Place::new();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGHUP] {
         let mut running = place.hold("x");
         running.signal(signal);
-        assert_eq!(running.status(), 128 + signal as i32);
+        assert_eq!(running.signal_of_end(), Some(signal as i32));
         assert_eq!(running.err.rest(), "");
     }
 }
@@ -56,7 +56,7 @@ fn the_whole_group_gets_the_signal() {
     let mut running = Running::start(&mut place.run(&["x", "--", "sh", "-c", script]));
     running.out.expect("inner\n");
     running.signal(Signal::SIGTERM);
-    assert_eq!(running.status(), 143);
+    assert_eq!(running.signal_of_end(), Some(15));
     assert_eq!(running.out.rest(), "");
 }
 

@@ -5,62 +5,16 @@
 #[cfg(test)]
 mod support;
 
-use std::fs::File;
-use std::io::Write;
-use std::process::{Child, Command};
+use std::os::unix::process::ExitStatusExt;
 
-use nix::pty::openpty;
-use rustix::io::{FdFlags, fcntl_setfd};
-use support::{Output, Place};
-
-/// Reads a line from the terminal and says it.
-const ASK: &str = "echo ready; read line; echo got $line";
-
-/// A process that leads a session on a terminal of its own, and the other side of that.
-struct Session {
-    process: Child,
-    screen: Output,
-    keyboard: File,
-}
-
-impl Session {
-    fn start(place: &Place, script: &str) -> Self {
-        let pty = openpty(None, None).unwrap();
-        for side in [&pty.master, &pty.slave] {
-            fcntl_setfd(side, FdFlags::CLOEXEC).unwrap();
-        }
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "sh", "-c", script]);
-        command.env("DISTRIBUTED_LOCK_URL", place.url());
-        command.env("DLOCK", env!("CARGO_BIN_EXE_dlock")).env("ASK", ASK);
-        command.stdin(pty.slave.try_clone().unwrap());
-        command.stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
-        let process = command.spawn().unwrap();
-        let keyboard = File::from(pty.master);
-        Self { process, screen: Output::of(keyboard.try_clone().unwrap()), keyboard }
-    }
-
-    fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn status(&mut self) -> i32 {
-        self.process.wait().unwrap().code().expect("an exit status")
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // It has ended already unless the test failed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use distributed_lock_testkit::servers::RedisServer;
+use support::Place;
+use support::session::Session;
 
 #[test]
 fn the_command_can_read_from_the_terminal() {
     let place = Place::new();
-    let mut session = Session::start(&place, r#"exec "$DLOCK" run x -- sh -c "$ASK""#);
+    let mut session = Session::start(&place.url(), r#"exec "$DLOCK" run x -- sh -c "$ASK""#);
     session.screen.expect("ready");
     session.press("hello\n");
     session.screen.expect("got hello");
@@ -74,7 +28,7 @@ fn control_c_reaches_the_command() {
     let busy = "i=0; while [ $i -lt 10000000 ]; do i=$((i + 1)); done";
     let inner = format!("trap \"echo caught; exit 9\" INT; echo ready; {busy}");
     let script = format!(r#"exec "$DLOCK" run x -- sh -c '{inner}'"#);
-    let mut session = Session::start(&place, &script);
+    let mut session = Session::start(&place.url(), &script);
     session.screen.expect("ready");
     session.press("\x03");
     session.screen.expect("caught");
@@ -85,10 +39,10 @@ fn control_c_reaches_the_command() {
 fn control_c_ends_the_waiting() {
     let place = Place::new();
     let _first = place.hold("x");
-    let mut session = Session::start(&place, r#"exec "$DLOCK" run x -- true"#);
+    let mut session = Session::start(&place.url(), r#"exec "$DLOCK" run x -- true"#);
     session.screen.expect("waiting for");
     session.press("\x03");
-    assert_eq!(session.status(), 130);
+    assert_eq!(session.wait().signal(), Some(2));
 }
 
 #[test]
@@ -100,8 +54,7 @@ fn control_z_gives_the_terminal_to_the_shell_and_fg_gives_it_back() {
         read shell; echo "shell $shell"
         fg
         echo "ended=$?""#;
-    let mut session = Session::start(&place, script);
-    // Once the command has read, it has the terminal: see the module about what comes before.
+    let mut session = Session::start(&place.url(), script);
     session.screen.expect("ready");
     session.press("early\n");
     session.screen.expect("got early");
@@ -125,7 +78,7 @@ fn a_background_job_stops_when_it_reads_and_goes_on_in_the_foreground() {
         read shell; echo "shell $shell"
         fg
         echo "ended=$?""#;
-    let mut session = Session::start(&place, script);
+    let mut session = Session::start(&place.url(), script);
     session.screen.expect("ready");
     session.press("reads\n");
     session.screen.expect("shell reads");
@@ -137,7 +90,7 @@ fn a_background_job_stops_when_it_reads_and_goes_on_in_the_foreground() {
 #[test]
 fn control_z_without_a_shell_stops_nothing_for_good() {
     let place = Place::new();
-    let mut session = Session::start(&place, r#"exec "$DLOCK" run x -- sh -c "$ASK; $ASK""#);
+    let mut session = Session::start(&place.url(), r#"exec "$DLOCK" run x -- sh -c "$ASK; $ASK""#);
     session.screen.expect("ready");
     session.press("early\n");
     session.screen.expect("got early");
@@ -153,7 +106,7 @@ fn control_z_without_a_shell_stops_nothing_for_good() {
 fn in_a_pipeline_the_command_gets_the_terminal_when_it_asks() {
     let place = Place::new();
     let script = r#"set -m; "$DLOCK" run x -- sh -c "$ASK" | cat; echo ended"#;
-    let mut session = Session::start(&place, script);
+    let mut session = Session::start(&place.url(), script);
     session.screen.expect("ready");
     session.press("hello\n");
     session.screen.expect("got hello");
@@ -164,9 +117,119 @@ fn in_a_pipeline_the_command_gets_the_terminal_when_it_asks() {
 fn control_c_ends_a_pipeline() {
     let place = Place::new();
     let script = r#"set -m; "$DLOCK" run x -- sh -c 'echo ready; exec sleep 1000' | cat"#;
-    let mut session = Session::start(&place, script);
+    let mut session = Session::start(&place.url(), script);
     session.screen.expect("ready");
     session.press("\x03");
     session.process.wait().unwrap();
     assert!(place.is_free("x"));
+}
+
+/// Where the locks are: the command is a child of `dlock` itself, or of its second process.
+fn urls(place: &Place) -> [String; 2] {
+    [place.url(), RedisServer::shared().url()]
+}
+
+#[test]
+fn row_66_control_c_ends_a_script() {
+    let place = Place::new();
+    for url in urls(&place) {
+        for _ in 0..10 {
+            let script = r#""$DLOCK" run script -- sh -c 'echo ready; exec sleep 1000'; echo NEXT"#;
+            let mut session = Session::start(&url, script);
+            session.screen.expect("ready");
+            session.press("\x03");
+            assert_eq!(session.wait().signal(), Some(2), "{url}");
+            assert!(!session.screen.rest().contains("NEXT"), "{url}");
+        }
+    }
+}
+
+#[test]
+fn row_66_control_backslash_ends_dlock_too() {
+    let place = Place::new();
+    for url in urls(&place) {
+        let script = r#""$DLOCK" run script -- sh -c 'echo ready; exec sleep 1000'; echo $?"#;
+        let mut session = Session::start(&url, &format!("ulimit -c 0; {script}"));
+        session.screen.expect("ready");
+        session.press("\x1c");
+        // The shell itself takes no notice of it.
+        session.screen.expect("Quit");
+        session.screen.expect("131");
+        assert_eq!(session.status(), 0);
+    }
+}
+
+/// Each program of the group gets a key's signal once.
+#[test]
+fn row_66_control_c_reaches_the_command_once() {
+    let place = Place::new();
+    for url in urls(&place) {
+        let inner = "trap \"n=x\\$n\" INT; echo ready; read line; read line; echo got \\$n";
+        let script = format!(r#""$DLOCK" run once -- bash -c "{inner}"; echo NEXT"#);
+        let mut session = Session::start(&url, &script);
+        session.screen.expect("ready");
+        session.press("\x03");
+        session.screen.expect("^C");
+        session.press("a\nb\n");
+        session.screen.expect("got x\r\n");
+        // The command has dealt with it, so the script goes on.
+        session.screen.expect("NEXT");
+    }
+}
+
+#[test]
+fn row_66_control_z_in_a_script_stops_all_of_it_and_fg_continues_it() {
+    let place = Place::new();
+    for url in urls(&place) {
+        let script = r#"set -m
+            bash -c '"$DLOCK" run script -- sh -c "$ASK; $ASK"; echo after'
+            echo "stopped=$?"
+            read shell; echo "shell $shell"
+            fg
+            echo "ended=$?""#;
+        let mut session = Session::start(&url, script);
+        session.screen.expect("ready");
+        session.press("early\n");
+        session.screen.expect("got early");
+        session.screen.expect("ready");
+        session.press("\x1a");
+        session.screen.expect("stopped=148");
+        session.press("reads\n");
+        session.screen.expect("shell reads");
+        session.press("hello\n");
+        session.screen.expect("got hello");
+        session.screen.expect("after");
+        session.screen.expect("ended=0");
+    }
+}
+
+/// Without a shell that could continue it, nothing stops; see `is_orphaned`.
+#[test]
+fn row_66_control_z_without_a_shell_stops_nothing_on_a_server_either() {
+    let url = RedisServer::shared().url();
+    let mut session = Session::start(&url, r#"exec "$DLOCK" run no-shell -- sh -c "$ASK; $ASK""#);
+    session.screen.expect("ready");
+    session.press("early\n");
+    session.screen.expect("got early");
+    session.screen.expect("ready");
+    session.press("\x1a");
+    session.screen.expect("^Z");
+    session.press("hello\n");
+    session.screen.expect("got hello");
+    assert_eq!(session.status(), 0);
+}
+
+/// The terminal belongs to the group all the time: a command may read, write and set it at once.
+#[test]
+fn row_66_a_command_has_the_terminal_from_its_start() {
+    let place = Place::new();
+    for url in urls(&place) {
+        let script = r#"set -m; stty tostop
+            "$DLOCK" run tty -- sh -c 'stty -echo; stty echo; ps -o tpgid=,pgid= -p $$'
+            echo "ended=$?""#;
+        let session = Session::start(&url, script);
+        let shown = session.screen.expect("ended=0");
+        let groups: Vec<_> = shown.split_whitespace().collect();
+        assert_eq!(groups[0], groups[1], "{shown}");
+    }
 }

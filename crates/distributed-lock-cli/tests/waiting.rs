@@ -58,7 +58,7 @@ fn a_signal_ends_the_waiting_and_leaves_nothing_behind() {
         let mut second = Running::start(&mut place.run(&["x", "--", "echo", "second"]));
         second.err.expect("waiting for");
         second.signal(signal);
-        assert_eq!(second.status(), 128 + signal as i32);
+        assert_eq!(second.signal_of_end(), Some(signal as i32));
         assert_eq!(second.out.rest(), "");
     }
     first.end_input();

@@ -6,6 +6,10 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod service;
+#[cfg(target_os = "linux")]
+pub(crate) mod session;
+#[cfg(target_os = "linux")]
+pub(crate) mod tagged;
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -72,8 +76,13 @@ impl Place {
 /// Without `exec`, a signal is lost on `dash` when it comes while that starts `cat`.
 pub(crate) const HOLD: &str = "echo holding; exec cat >/dev/null";
 
+/// The program: the one that was built, or `DLOCK_UNDER_TEST`, to see what another build does.
+pub(crate) fn program() -> String {
+    std::env::var("DLOCK_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_dlock").to_owned())
+}
+
 pub(crate) fn dlock() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dlock"));
+    let mut command = Command::new(program());
     command.env_remove("DISTRIBUTED_LOCK_URL");
     command
 }
@@ -128,6 +137,11 @@ impl Running {
         let status = self.process.wait().unwrap();
         self.process.stdin = input;
         status
+    }
+
+    /// The signal by which it ends.
+    pub(crate) fn signal_of_end(&mut self) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&self.wait())
     }
 
     /// Its exit status; it must not end by a signal.
