@@ -1,5 +1,6 @@
 //! Row 65: what `dlock` inherits does not disturb it, and reaches the command where it should.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[cfg(test)]
 mod support;

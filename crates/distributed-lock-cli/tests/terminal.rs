@@ -1,6 +1,5 @@
 //! Job control, on a pseudoterminal.
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[cfg(test)]
 mod support;
