@@ -24,6 +24,13 @@ fn ends_the_session(code: &str) -> bool {
     code.starts_with("08") || code.starts_with("57P") || code == "53300"
 }
 
+/// Whether the server could not read a name, or found that it means something else.
+pub(crate) fn is_about_a_name(error: &LockError) -> bool {
+    let code = error.find_source::<Error>().and_then(Error::code).map_or("", SqlState::code);
+    // Syntax error or access rule violation, except for a lack of privileges; feature not supported.
+    (code.starts_with("42") && code != "42501") || code == "0A000"
+}
+
 /// Whether the server ended a statement because somebody asked it to.
 pub(crate) fn was_cancelled(error: &LockError) -> bool {
     let LockError::Backend(source) = error else { return false };

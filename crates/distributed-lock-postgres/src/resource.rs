@@ -309,10 +309,9 @@ impl Permit {
     }
 
     pub(crate) async fn release(&self) -> LockResult<()> {
-        let channel = channel(self.queue);
         let session = self.session();
         let (session, slot, queue) = (Arc::clone(session), self.slot, self.queue);
-        let release = async move { session.release_permit(slot, queue, &channel).await };
+        let release = async move { session.release_permit(slot, queue).await };
         let result = self.held.release_by(release).await;
         if matches!(result, Ok(()) | Err(LockError::LockLost(_))) {
             self.unlist();
@@ -337,11 +336,6 @@ impl Drop for Permit {
 fn random_below(limit: u32) -> u32 {
     let random = RandomState::new().build_hasher().finish();
     u32::try_from(random % u64::from(limit)).unwrap_or(0)
-}
-
-/// The channel on which the releases of a semaphore's permits are told.
-pub(crate) fn channel(queue: i64) -> String {
-    format!("distributed-lock-{:016x}", queue.cast_unsigned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

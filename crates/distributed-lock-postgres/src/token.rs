@@ -3,7 +3,7 @@
 use distributed_lock_core::FencingToken;
 use distributed_lock_core::error::{LockError, LockResult};
 
-use crate::connection::{Session, Span, column};
+use crate::connection::{Session, Span, TRANSACTION_ID, column, next_of};
 
 /// Where tokens come from.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub(crate) enum Tokens {
     /// Ids of transactions: they increase while the server runs, and those of the last moments before
     /// a crash may come again.
     TransactionIds,
-    /// A sequence of the user's, by its name as SQL quotes it.
+    /// A sequence of the user's, by its name.
     Sequence(String),
 }
 
@@ -21,8 +21,8 @@ impl Tokens {
     pub(crate) async fn draw(&self, session: &Session) -> LockResult<FencingToken> {
         session.check_held()?;
         let words = match (self, session.span()) {
-            (Self::Sequence(name), _) => format!("SELECT nextval({name}::regclass)"),
-            (Self::TransactionIds, Span::Session) => "SELECT pg_current_xact_id()".into(),
+            (Self::Sequence(name), _) => next_of(name),
+            (Self::TransactionIds, Span::Session) => TRANSACTION_ID.into(),
             (Self::TransactionIds, Span::Transaction) => {
                 return Err(LockError::Unsupported(
                     "fencing tokens need `fencing_sequence` when `use_transaction` is on: the \

@@ -12,22 +12,18 @@ use futures_util::{FutureExt, TryStreamExt};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Client, Error, SimpleQueryStream, Transaction};
 
-use crate::connection::{Call, Form, Sessions, Span, column, literal};
+use crate::connection::{
+    BUFFER, Call, Form, Sessions, Span, cancel, column, end_savepoint, literal, try_in_savepoint,
+};
 use crate::error::classify;
 use crate::key::PostgresAdvisoryLockKey;
 use crate::types::PostgresLockProvider;
-
-/// The savepoint that a request is made in.
-const SAVEPOINT: &str = "distributed_lock";
 
 /// How long a cancelled statement may take to end before it is cancelled once more: a cancellation
 /// that comes before its statement has no effect.
 const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 
-/// What runs behind an abandoned wait, so that a cancellation that comes too late for that finds this
-/// instead of the caller's next statement. Either way the transaction has failed afterwards.
-const BUFFER: &str =
-    "SELECT pg_sleep(10); SELECT 'a lock was abandoned: roll this transaction back'::int";
+/// How long what runs behind an abandoned wait lasts.
 const BUFFER_LASTS: Duration = Duration::from_secs(10);
 
 /// Locks that end with a transaction of yours.
@@ -180,7 +176,7 @@ impl<'a> Request<'a> {
 
     /// Sets the savepoint and tries. Whoever is before us in the queue is not overtaken.
     async fn begin(&self) -> LockResult<First> {
-        let words = format!("SAVEPOINT {SAVEPOINT}; {}, pg_backend_pid()", self.words(Call::Try));
+        let words = try_in_savepoint(self.form, self.key);
         match self.within_limit(self.client.simple_query(&words)).await? {
             Ok(answers) => Ok(First {
                 locked: column(&answers, 0) == Some("t"),
@@ -196,14 +192,13 @@ impl<'a> Request<'a> {
 
     /// Takes away the savepoint, and with it what happened since unless that is to be `kept`.
     async fn end(&self, kept: bool) -> LockResult<()> {
-        let undo = if kept { String::new() } else { format!("ROLLBACK TO {SAVEPOINT}; ") };
-        let words = format!("{undo}RELEASE {SAVEPOINT}");
+        let words = end_savepoint(kept);
         self.within_limit(self.client.batch_execute(&words)).await?.map_err(classify)
     }
 
     /// Waits in the server's queue; the inner error is how the statement ended.
     async fn wait(&self, backend: i32, deadline: Deadline) -> LockResult<Result<(), Error>> {
-        let words = self.words(Call::Block);
+        let words = literal(Call::Block, self.form, Span::Transaction, self.key);
         let statement = self.client.simple_query_raw(&words).await.map_err(classify)?;
         let mut waiting = Waiting::new(self, backend, statement);
         tokio::select! {
@@ -213,10 +208,6 @@ impl<'a> Request<'a> {
         }
         // It may be granted yet, and then it is ours.
         self.within_limit(waiting.cancel()).await?
-    }
-
-    fn words(&self, call: Call) -> String {
-        literal(call, self.form, Span::Transaction, self.key)
     }
 
     async fn within_limit<T>(&self, step: impl Future<Output = T>) -> LockResult<T> {
@@ -313,7 +304,7 @@ impl Abandoned {
     /// By a session of ours, which is one signal. The cancel protocol, where nobody may do that, is two
     /// on servers before 17, and the second can come after the end of what runs behind.
     async fn signal(&self) -> LockResult<()> {
-        let words = format!("SELECT pg_cancel_backend({})", self.backend);
+        let words = cancel(self.backend);
         match self.sessions.any().await?.words(&words).await {
             Err(LockError::Backend(_)) => self.sessions.target().cancel(&self.token).await,
             result => result.map(drop),

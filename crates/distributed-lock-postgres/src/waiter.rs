@@ -21,7 +21,7 @@ use crate::error::EndedSession;
 use crate::held::Held;
 use crate::in_flight::InFlight;
 use crate::key::PostgresAdvisoryLockKey;
-use crate::resource::{Permit, Resource, channel};
+use crate::resource::{Permit, Resource};
 
 /// A wait under way.
 pub(crate) struct Waiter {
@@ -282,7 +282,7 @@ impl Permits {
     /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
     async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
         if session.span() == Span::Session {
-            session.listen(&channel(self.queue), true).await?;
+            session.listen(Some(self.queue)).await?;
         }
         // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
         let mut release = pin!(self.next_release(session));
@@ -343,10 +343,9 @@ impl Permits {
         session: &Session,
         queue: PostgresAdvisoryLockKey,
     ) -> LockResult<()> {
-        let channel = channel(self.queue);
         let unlisten = async {
             match session.span() {
-                Span::Session => session.listen(&channel, false).await,
+                Span::Session => session.listen(None).await,
                 Span::Transaction => Ok(()),
             }
         };

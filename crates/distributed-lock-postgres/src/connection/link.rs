@@ -20,8 +20,10 @@ pub(super) struct Link {
     /// `None` when it has ended.
     wire: Mutex<Option<Wire>>,
     holders: Mutex<Holders>,
-    /// The server has sent a notification.
+    /// The server has sent a notification that is listened for.
     pub(super) notified: Notify,
+    /// The queue key that such a notification names.
+    listens_for: Mutex<Option<i64>>,
     /// A runtime has stopped driving it; another goes on.
     let_go: Notify,
     /// A statement is under way that may take for ever, so that no answer means nothing.
@@ -46,6 +48,7 @@ impl Link {
             wire: Mutex::new(Some(wire)),
             holders: Mutex::default(),
             notified: Notify::new(),
+            listens_for: Mutex::new(None),
             let_go: Notify::new(),
             blocked: Mutex::new(false),
             gone: CancellationToken::new(),
@@ -75,7 +78,12 @@ impl Link {
         let Some(open) = wire.as_mut() else { return Poll::Ready("it was closed".into()) };
         loop {
             match std::task::ready!(open.poll_message(context)) {
-                Some(Ok(AsyncMessage::Notification(_))) => self.notified.notify_one(),
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    let queue = notification.payload().parse().ok();
+                    if queue.is_some() && queue == *lock(&self.listens_for) {
+                        self.notified.notify_one();
+                    }
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(reason_of(&error)),
                 None => return Poll::Ready("the server closed it".into()),
@@ -104,6 +112,11 @@ impl Link {
                 Err(_) => return format!("no sign of life within {:?}", self.keepalive),
             }
         }
+    }
+
+    /// Says which semaphore's notifications are not to be ignored.
+    pub(super) fn listen_for(&self, queue: Option<i64>) {
+        *lock(&self.listens_for) = queue;
     }
 
     /// Says whether a statement is under way that may take for ever.

@@ -89,7 +89,7 @@ impl Session {
         if self.span == Span::Session {
             return self.prepare(Call::Unlock, form, key).await.map(drop);
         }
-        let begun = self.in_new_transaction("SELECT pg_backend_pid()").await?;
+        let begun = self.in_new_transaction(sql::BACKEND).await?;
         self.remember_backend(&begun);
         Ok(())
     }
@@ -172,29 +172,26 @@ impl Session {
         }
     }
 
-    /// Unlocks a permit and tells whoever waits at the head of the queue; `false` if this session did
+    /// Unlocks a permit and notifies the waiter at the head of the queue; `false` if this session did
     /// not have it.
-    pub(crate) async fn release_permit(
-        &self,
-        slot: i64,
-        queue: i64,
-        channel: &str,
-    ) -> LockResult<bool> {
+    pub(crate) async fn release_permit(&self, slot: i64, queue: i64) -> LockResult<bool> {
         if self.span == Span::Transaction {
             return self.roll_back().await.map(|()| true);
         }
         let release = self.other(Other::ReleasePermit).await?;
-        let row = self.answer(self.client().query_one(release, &[&slot, &queue, &channel])).await;
+        let row = self.answer(self.client().query_one(release, &[&slot, &queue])).await;
         row?.try_get(0).map_err(classify)
     }
 
-    /// Has the server send notifications of a channel, or no longer.
-    pub(crate) async fn listen(&self, channel: &str, on: bool) -> LockResult<()> {
-        let word = if on { "LISTEN" } else { "UNLISTEN" };
-        self.words(&format!("{word} \"{channel}\"")).await.map(drop)
+    /// Has the server notify this session of the releases of permits of the semaphore with this queue
+    /// key, or of none any more.
+    pub(crate) async fn listen(&self, queue: Option<i64>) -> LockResult<()> {
+        self.link.listen_for(queue);
+        let words = if queue.is_some() { sql::LISTEN } else { sql::UNLISTEN };
+        self.words(words).await.map(drop)
     }
 
-    /// Completes with the next notification; one that came before is not missed.
+    /// Completes with the next notification of that semaphore; one that came before is not missed.
     pub(crate) async fn notified(&self) {
         self.link.notified.notified().await;
     }
@@ -218,7 +215,7 @@ impl Session {
     /// Ends another session at the server.
     pub(crate) async fn terminate(&self, other: &Session) -> LockResult<()> {
         let backend = other.backend.load(Ordering::Relaxed);
-        self.words(&format!("SELECT pg_terminate_backend({backend})")).await.map(drop)
+        self.words(&sql::terminate(backend)).await.map(drop)
     }
 
     async fn about(&self, other: &Session, statement: Other) -> LockResult<Option<bool>> {

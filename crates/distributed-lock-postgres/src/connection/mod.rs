@@ -25,6 +25,7 @@ mod sql;
 mod stream;
 mod target;
 mod tls;
+mod unclosed;
 mod usage;
 
 pub use failure::{NoEncryption, NotConnected, WrongAttributes};
@@ -33,5 +34,8 @@ pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
 pub(crate) use sessions::{Limits, Sessions};
 pub(crate) use slot::{Borrowed, SessionSlot, WaitingSession};
-pub(crate) use sql::{Call, Form, Span, literal};
+pub(crate) use sql::{
+    BUFFER, Call, Form, Span, TRANSACTION_ID, cancel, end_savepoint, holder, literal, next_of,
+    try_in_savepoint,
+};
 pub(crate) use target::Target;

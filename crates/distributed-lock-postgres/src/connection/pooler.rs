@@ -5,6 +5,7 @@ use std::time::Duration;
 use distributed_lock_core::error::{LockError, LockResult};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::sql;
 use crate::error::classify;
 
 /// How often the first session asks before the second holds on to one, and after that.
@@ -58,7 +59,7 @@ fn refusal(seen: &str) -> LockError {
 
 /// Who serves it now.
 async fn backend(client: &Client) -> LockResult<Option<String>> {
-    let answers = simple(client, "SELECT pg_backend_pid()").await?;
+    let answers = simple(client, sql::BACKEND).await?;
     Ok(answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
         _ => None,

@@ -7,8 +7,9 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use super::pooler;
 use super::session::{Session, SessionOptions, column};
 use super::sessions::Limits;
-use super::sql::Span;
+use super::sql::{self, Span};
 use super::target::Target;
+use crate::error::is_about_a_name;
 use crate::token::Tokens;
 
 /// Connects twice, asks, and closes; returns the size of the lock table, and where tokens come from.
@@ -61,33 +62,27 @@ async fn check_version(session: &Session) -> LockResult<()> {
     }
 }
 
-/// How many locks fit into the server's shared memory, by its documentation of
-/// `max_locks_per_transaction`.
+/// How many locks fit into the server's shared memory.
 async fn lock_table(session: &Session) -> LockResult<usize> {
-    let answers = session
-        .words(
-            "SELECT current_setting('max_locks_per_transaction')::int8 * \
-             (current_setting('max_connections')::int8 + \
-             current_setting('max_prepared_transactions')::int8)",
-        )
-        .await?;
+    let answers = session.words(sql::LOCK_TABLE).await?;
     Ok(column(&answers, 0).and_then(|locks| locks.parse().ok()).unwrap_or(64 * 100))
 }
 
 async fn find_sequence(session: &Session, name: &str) -> LockResult<Tokens> {
-    let literal = format!("'{}'", name.replace('\'', "''"));
-    let words = format!(
-        "SELECT has_sequence_privilege(c.oid, 'USAGE') FROM pg_class c \
-         WHERE c.oid = to_regclass({literal}) AND c.relkind = 'S'"
-    );
-    let answers = session.words(&words).await?;
+    let refused =
+        |reason: &str| Err(LockError::Config(format!("fencing_sequence {name}: {reason}")));
+    if name.contains('\0') {
+        return Err(LockError::Config("fencing_sequence has a NUL character in its name".into()));
+    }
+    let answers = match session.words(&sql::sequence_privilege(name)).await {
+        Err(error) if is_about_a_name(&error) => {
+            return refused("no name of a sequence; write it as in SQL, with its schema");
+        }
+        answers => answers?,
+    };
     match column(&answers, 0) {
-        Some("t") => Ok(Tokens::Sequence(literal)),
-        Some(_) => Err(LockError::Config(format!(
-            "fencing_sequence {name}: not permitted; GRANT USAGE ON SEQUENCE {name} TO this user"
-        ))),
-        None => Err(LockError::Config(format!(
-            "fencing_sequence {name} does not exist; CREATE SEQUENCE {name} AS bigint MINVALUE 1"
-        ))),
+        Some("t") => Ok(Tokens::Sequence(name.to_owned())),
+        Some(_) => refused(&format!("not permitted; GRANT USAGE ON SEQUENCE {name} TO this user")),
+        None => refused(&format!("it does not exist; CREATE SEQUENCE {name} AS bigint MINVALUE 1")),
     }
 }

@@ -90,7 +90,7 @@ impl Session {
             Err(LockError::Backend(_)) => self.roll_back().await?,
             Err(error) => return Err(error),
         }
-        let facts = self.words("SELECT pg_backend_pid(), pg_is_in_recovery()").await?;
+        let facts = self.words(sql::FACTS).await?;
         if column(&facts, 1) == Some("t") {
             return Err(LockError::backend(Standby));
         }

@@ -1,4 +1,9 @@
-//! The statements of advisory locks.
+//! The statements that this crate sends, all of them.
+//!
+//! Everything that they name is `pg_catalog`'s: functions, operators, types and relations. A name without
+//! its schema is looked up in the `search_path`, where others may have put a function that fits the
+//! arguments better, and it would run with the rights of our user. So there is no `=`, `IN`, `USING`,
+//! `LIKE`, `BETWEEN` or `CASE x WHEN` here: they look up an operator by its bare name.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -46,8 +51,8 @@ impl Call {
 /// The statement of a call for session locks, with the key as parameters.
 pub(super) fn statement(call: Call, form: Form, key: PostgresAdvisoryLockKey) -> String {
     let key = match key {
-        PostgresAdvisoryLockKey::Single(_) => "$1::int8",
-        PostgresAdvisoryLockKey::Pair(..) => "$1::int4, $2::int4",
+        PostgresAdvisoryLockKey::Single(_) => "$1::pg_catalog.int8",
+        PostgresAdvisoryLockKey::Pair(..) => "$1::pg_catalog.int4, $2::pg_catalog.int4",
     };
     format!("SELECT {}", expression(call, form, Span::Session, key))
 }
@@ -55,8 +60,10 @@ pub(super) fn statement(call: Call, form: Form, key: PostgresAdvisoryLockKey) ->
 /// The same with the key written out.
 pub(crate) fn literal(call: Call, form: Form, span: Span, key: PostgresAdvisoryLockKey) -> String {
     let key = match key {
-        PostgresAdvisoryLockKey::Single(key) => format!("'{key}'::int8"),
-        PostgresAdvisoryLockKey::Pair(high, low) => format!("'{high}'::int4, '{low}'::int4"),
+        PostgresAdvisoryLockKey::Single(key) => format!("'{key}'::pg_catalog.int8"),
+        PostgresAdvisoryLockKey::Pair(high, low) => {
+            format!("'{high}'::pg_catalog.int4, '{low}'::pg_catalog.int4")
+        }
     };
     format!("SELECT {}", expression(call, form, span, &key))
 }
@@ -71,12 +78,12 @@ fn expression(call: Call, form: Form, span: Span, key: &str) -> String {
         Span::Transaction => "_xact",
     };
     match call {
-        Call::Try => format!("pg_try_advisory{span}_lock{shared}({key})"),
-        Call::Block => format!("pg_advisory{span}_lock{shared}({key})"),
-        Call::Unlock => format!("pg_advisory_unlock{shared}({key})"),
+        Call::Try => format!("pg_catalog.pg_try_advisory{span}_lock{shared}({key})"),
+        Call::Block => format!("pg_catalog.pg_advisory{span}_lock{shared}({key})"),
+        Call::Unlock => format!("pg_catalog.pg_advisory_unlock{shared}({key})"),
         Call::Probe => format!(
-            "CASE WHEN pg_try_advisory_lock{shared}({key}) \
-             THEN pg_advisory_unlock{shared}({key}) ELSE false END"
+            "CASE WHEN pg_catalog.pg_try_advisory_lock{shared}({key}) \
+             THEN pg_catalog.pg_advisory_unlock{shared}({key}) ELSE false END"
         ),
     }
 }
@@ -104,8 +111,8 @@ impl Other {
 }
 
 /// Locks the first of the keys `$1` that is free. The scan is lazy: it ends with the first success.
-const SCAN: &str =
-    "SELECT slot FROM unnest($1::int8[]) AS slot WHERE pg_try_advisory_lock(slot) LIMIT 1";
+const SCAN: &str = "SELECT slot FROM pg_catalog.unnest($1::pg_catalog.int8[]) AS slot \
+     WHERE pg_catalog.pg_try_advisory_lock(slot) LIMIT 1";
 
 /// The same in a transaction, with the keys written out.
 pub(super) fn scan_in_transaction(slots: &[i64]) -> String {
@@ -116,24 +123,43 @@ pub(super) fn scan_in_transaction(slots: &[i64]) -> String {
     }
     let keys = keys.trim_end_matches(',');
     format!(
-        "SELECT slot FROM unnest('{{{keys}}}'::int8[]) AS slot \
-         WHERE pg_try_advisory_xact_lock(slot) LIMIT 1"
+        "SELECT slot FROM pg_catalog.unnest('{{{keys}}}'::pg_catalog.int8[]) AS slot \
+         WHERE pg_catalog.pg_try_advisory_xact_lock(slot) LIMIT 1"
     )
 }
 
-/// Unlocks the permit `$1` and, if somebody has the queue key `$2`, notifies the channel `$3`.
-const RELEASE_PERMIT: &str = "SELECT CASE WHEN pg_advisory_unlock($1::int8) THEN \
-     CASE WHEN pg_try_advisory_lock_shared($2::int8) THEN pg_advisory_unlock_shared($2::int8) \
-     ELSE pg_notify($3::text, '') IS NOT NULL END ELSE false END";
+/// The channel on which the releases of permits are notified: one for all semaphores, so that their
+/// names make no statements of their own. The payload is the queue key.
+macro_rules! channel {
+    () => {
+        "distributed-lock"
+    };
+}
+
+/// Has the server send notifications.
+pub(super) const LISTEN: &str = concat!("LISTEN \"", channel!(), "\"");
+
+/// Has it send them no longer.
+pub(super) const UNLISTEN: &str = concat!("UNLISTEN \"", channel!(), "\"");
+
+/// Unlocks the permit `$1` and, if a session has the queue key `$2`, notifies it.
+const RELEASE_PERMIT: &str = concat!(
+    "SELECT CASE WHEN pg_catalog.pg_advisory_unlock($1::pg_catalog.int8) THEN ",
+    "CASE WHEN pg_catalog.pg_try_advisory_lock_shared($2::pg_catalog.int8) ",
+    "THEN pg_catalog.pg_advisory_unlock_shared($2::pg_catalog.int8) ",
+    "ELSE pg_catalog.pg_notify('",
+    channel!(),
+    "', $2::pg_catalog.int8::pg_catalog.text) IS NOT NULL END ELSE false END"
+);
 
 /// Interrupts the backend `$1` while it waits for a lock: no row if it is gone, `true` if it was
 /// told, `false` or null if it does not wait.
-const CANCEL_WAIT: &str = "SELECT coalesce(wait_event_type = 'Lock', false) AND \
-     pg_cancel_backend(pid) FROM pg_stat_get_activity($1::int4)";
+const CANCEL_WAIT: &str = "SELECT coalesce(wait_event_type OPERATOR(pg_catalog.=) 'Lock', false) AND \
+     pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)";
 
 /// Whether the backend `$1` waits for a lock; no row if it is gone.
-const WAITS: &str =
-    "SELECT coalesce(wait_event_type = 'Lock', false) FROM pg_stat_get_activity($1::int4)";
+const WAITS: &str = "SELECT coalesce(wait_event_type OPERATOR(pg_catalog.=) 'Lock', false) \
+     FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)";
 
 /// What an administrator may have set and would end a lock, or a wait, too early.
 const NO_LIMITS: &str = "('lock_timeout', '0'), ('statement_timeout', '0'), \
@@ -145,11 +171,11 @@ pub(super) fn session_settings(keepalive: Duration) -> String {
     let idle = keepalive.saturating_mul(2).as_secs().max(1);
     let unanswered = keepalive.saturating_mul(3).as_millis().clamp(1, 1 << 30);
     format!(
-        "SELECT set_config(name, value, false) FROM (VALUES {NO_LIMITS}, \
+        "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES {NO_LIMITS}, \
          ('idle_session_timeout', '0'), ('tcp_keepalives_idle', '{idle}'), \
          ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'), \
          ('tcp_user_timeout', '{unanswered}')) AS wanted (name, value) \
-         WHERE current_setting(name, true) IS NOT NULL"
+         WHERE pg_catalog.current_setting(name, true) IS NOT NULL"
     )
 }
 
@@ -159,7 +185,10 @@ const CHECK_CLIENT: &str = "('client_connection_check_interval', '500ms')";
 /// Has the server look after the client of a blocked statement, until the session ends. Not every
 /// platform can.
 pub(super) fn check_client() -> String {
-    format!("SELECT set_config(name, value, false) FROM (VALUES {CHECK_CLIENT}) AS _ (name, value)")
+    format!(
+        "SELECT pg_catalog.set_config(name, value, false) \
+         FROM (VALUES {CHECK_CLIENT}) AS wanted (name, value)"
+    )
 }
 
 /// Whether that works, without a trace.
@@ -171,33 +200,95 @@ pub(super) fn can_check_client() -> String {
 pub(super) fn begin(checks_client: bool) -> String {
     let check = if checks_client { format!(", {CHECK_CLIENT}") } else { String::new() };
     format!(
-        "BEGIN; SELECT set_config(name, value, true) FROM (VALUES {NO_LIMITS}{check}) \
-         AS wanted (name, value) WHERE current_setting(name, true) IS NOT NULL"
+        "BEGIN; SELECT pg_catalog.set_config(name, value, true) FROM (VALUES {NO_LIMITS}{check}) \
+         AS wanted (name, value) WHERE pg_catalog.current_setting(name, true) IS NOT NULL"
     )
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The process that serves the session.
+pub(crate) const BACKEND: &str = "SELECT pg_catalog.pg_backend_pid()";
 
-    #[test]
-    fn every_statement_has_its_own_index() {
-        let keys = [PostgresAdvisoryLockKey::Single(1), PostgresAdvisoryLockKey::Pair(1, 2)];
-        let mut seen = std::collections::HashSet::new();
-        for call in [Call::Try, Call::Block, Call::Unlock, Call::Probe] {
-            for form in [Form::Exclusive, Form::Shared] {
-                for key in keys {
-                    assert!(call.index(form, key) < Call::STATEMENTS);
-                    assert!(seen.insert(call.index(form, key)));
-                }
-            }
-        }
-    }
+/// The process that serves the session, and whether the server is a standby.
+pub(super) const FACTS: &str = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()";
 
-    #[test]
-    fn a_server_lets_go_later_than_a_holder_is_told() {
-        let settings = session_settings(Duration::from_secs(5));
-        assert!(settings.contains("('tcp_keepalives_idle', '10')"), "{settings}");
-        assert!(settings.contains("('tcp_user_timeout', '15000')"), "{settings}");
-    }
+/// How many locks fit into the server's shared memory, by its documentation of
+/// `max_locks_per_transaction`.
+pub(super) const LOCK_TABLE: &str = "SELECT \
+     pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8 OPERATOR(pg_catalog.*) \
+     (pg_catalog.current_setting('max_connections')::pg_catalog.int8 OPERATOR(pg_catalog.+) \
+     pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)";
+
+/// Ends the backend of another session.
+pub(super) fn terminate(backend: i32) -> String {
+    format!("SELECT pg_catalog.pg_terminate_backend({backend})")
 }
+
+/// Interrupts what a backend runs.
+pub(crate) fn cancel(backend: i32) -> String {
+    format!("SELECT pg_catalog.pg_cancel_backend({backend})")
+}
+
+/// A text as a constant that means the same whatever `standard_conforming_strings` is.
+pub(crate) fn text(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}
+
+/// Whether the sequence may be used; no row if there is none. Its name is looked up in the caller's
+/// `search_path`, as everywhere.
+pub(super) fn sequence_privilege(name: &str) -> String {
+    format!(
+        "SELECT pg_catalog.has_sequence_privilege(c.oid, 'USAGE') FROM pg_catalog.pg_class c \
+         WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass({}) \
+         AND c.relkind OPERATOR(pg_catalog.=) 'S'",
+        text(name)
+    )
+}
+
+/// Draws a fencing token from a sequence.
+pub(crate) fn next_of(sequence: &str) -> String {
+    format!("SELECT pg_catalog.nextval({}::pg_catalog.regclass)", text(sequence))
+}
+
+/// A fencing token without a sequence.
+pub(crate) const TRANSACTION_ID: &str = "SELECT pg_catalog.pg_current_xact_id()";
+
+/// The holder of a key that has been connected for longest: process, application and host.
+pub(crate) fn holder(key: PostgresAdvisoryLockKey) -> String {
+    let (class, object, form) = key.in_pg_locks();
+    format!(
+        "SELECT a.pid, a.application_name, \
+         coalesce(a.client_hostname, pg_catalog.host(a.client_addr)) \
+         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a \
+         ON l.pid OPERATOR(pg_catalog.=) a.pid \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted \
+         AND l.classid OPERATOR(pg_catalog.=) {class} AND l.objid OPERATOR(pg_catalog.=) {object} \
+         AND l.objsubid OPERATOR(pg_catalog.=) {form} AND l.database OPERATOR(pg_catalog.=) \
+         (SELECT oid FROM pg_catalog.pg_database \
+         WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+         ORDER BY a.backend_start LIMIT 1"
+    )
+}
+
+/// The savepoint that a request in the caller's transaction is made in.
+const SAVEPOINT: &str = "distributed_lock";
+
+/// Sets the savepoint in the caller's transaction and tries.
+pub(crate) fn try_in_savepoint(form: Form, key: PostgresAdvisoryLockKey) -> String {
+    let lock = literal(Call::Try, form, Span::Transaction, key);
+    format!("SAVEPOINT {SAVEPOINT}; {lock}, pg_catalog.pg_backend_pid()")
+}
+
+/// Takes away the savepoint, and with it what happened since unless that is to be `kept`.
+pub(crate) fn end_savepoint(kept: bool) -> String {
+    let undo = if kept { String::new() } else { format!("ROLLBACK TO {SAVEPOINT}; ") };
+    format!("{undo}RELEASE {SAVEPOINT}")
+}
+
+/// What runs behind an abandoned wait in the caller's transaction, so that a cancellation that comes too
+/// late for that finds this instead of the caller's next statement. Either way the transaction has
+/// failed afterwards.
+pub(crate) const BUFFER: &str = "SELECT pg_catalog.pg_sleep(10); \
+     SELECT 'a lock was abandoned: roll this transaction back'::pg_catalog.int4";
+
+#[cfg(test)]
+mod tests;

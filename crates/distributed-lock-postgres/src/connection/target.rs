@@ -22,6 +22,7 @@ use super::limit::within;
 use super::parameters::Parameters;
 use super::stream::{Address, Stream};
 use super::tls::{SslMode, Tls, TlsStream};
+use super::unclosed::{ConnectUnclosed, Unclosed};
 
 /// What must be driven for a [`Client`] to get answers; on any runtime.
 pub(crate) type Wire = Connection<Stream, TlsStream>;
@@ -270,8 +271,9 @@ impl Target {
         for address in endpoint.addresses().await? {
             let stream = self.open(&address).await?;
             let answer = stream.duplicate()?;
-            let connector = self.tls.connector(&endpoint.server_name());
-            token.cancel_query_raw(stream, connector).await.map_err(Failure::Server)?;
+            let connector = ConnectUnclosed(self.tls.connector(&endpoint.server_name()));
+            let sent = token.cancel_query_raw(Unclosed(stream), connector).await;
+            sent.map_err(Failure::Server)?;
             // The server closes the connection when it has sent the signal, and not before.
             answer.closed().await?;
         }

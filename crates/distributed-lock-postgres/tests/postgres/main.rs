@@ -14,6 +14,7 @@ mod chaos;
 mod conformance;
 mod crossed;
 mod ended_sessions;
+mod hostile_twins;
 mod left_behind;
 mod lending;
 mod links;
@@ -32,6 +33,7 @@ mod secrets;
 mod server_clock;
 mod server_settings;
 mod silent_server;
+mod statements;
 mod transaction;
 mod worker;
 

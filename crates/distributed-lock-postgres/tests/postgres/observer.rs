@@ -48,6 +48,11 @@ impl Observer {
         self.0.batch_execute(statements).await.unwrap();
     }
 
+    /// Runs statements that may fail.
+    pub(crate) async fn try_run(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+        self.0.batch_execute(statements).await
+    }
+
     /// Asks until the answer is so, and returns how long that took.
     pub(crate) async fn until(&self, query: &str, wanted: i64, limit: Duration) -> Duration {
         let began = Instant::now();
