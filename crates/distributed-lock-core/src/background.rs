@@ -5,14 +5,15 @@
 //! as the process.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Id, RuntimeFlavor};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A boxed future, as background work and erased types use it.
@@ -62,14 +63,19 @@ fn runtime_for(home: Home) -> Option<Handle> {
     }
 }
 
-/// How long a current-thread runtime may leave work undone before the library thread does it too.
+/// How long a current-thread runtime may leave work without a poll before the library thread takes it
+/// over.
 const UNDRIVEN_AFTER: Duration = Duration::from_millis(250);
 
-/// Runs work to its end, wherever it takes: if its runtime ends first, `make` starts it anew on the
+/// How often work on a current-thread runtime is polled, so that its runtime is seen to be driven.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+
+/// Runs work to its end, whatever it takes: if its runtime ends first, `make` starts it anew on the
 /// library thread.
 ///
-/// A current-thread runtime may be alive and not driven, when its `block_on` has returned. Work that
-/// is not done there soon is done on the library thread as well, so it must bear being done twice.
+/// A current-thread runtime may be alive and not driven, when its `block_on` has returned or synchronous
+/// code blocks it. Then the library thread takes over: what was under way is dropped, and `make` starts
+/// it anew. So the work must bear being dropped and done again, but never runs twice at a time.
 pub fn spawn_to_the_end(
     home: Home,
     make: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
@@ -85,24 +91,90 @@ pub fn spawn_to_the_end(
         drop(library.spawn(Surviving::new(make)));
         return;
     }
-    let done = Arc::new(AtomicBool::new(false));
+    let work = Arc::new(Movable::new(make()));
     let first: Make = {
-        let (make, done) = (Arc::clone(&make), Arc::clone(&done));
+        let (work, make) = (Arc::clone(&work), Arc::clone(&make));
+        let is_first = AtomicBool::new(true);
         Arc::new(move || {
-            let (work, done) = (make(), Arc::clone(&done));
-            Box::pin(async move {
-                work.await;
-                done.store(true, Ordering::Release);
-            })
+            // Started anew after its runtime ended, unless the library thread has it already.
+            if is_first.swap(false, Ordering::AcqRel) {
+                Box::pin(Arc::clone(&work).run_here())
+            } else if work.take() {
+                make()
+            } else {
+                Box::pin(std::future::ready(()))
+            }
         })
     };
     drop(runtime.spawn(Surviving::new(first)));
     drop(library.spawn(async move {
-        tokio::time::sleep(UNDRIVEN_AFTER).await;
-        if !done.load(Ordering::Acquire) {
+        if work.is_left_alone().await {
             Surviving::new(make).await;
         }
     }));
+}
+
+/// Work on a current-thread runtime that the library thread can take over.
+struct Movable {
+    /// `None` once it is done or taken over.
+    work: Mutex<Option<BoxFuture<'static, ()>>>,
+    polls: AtomicU32,
+}
+
+impl Movable {
+    fn new(work: BoxFuture<'static, ()>) -> Self {
+        Self { work: Mutex::new(Some(work)), polls: AtomicU32::new(0) }
+    }
+
+    /// Runs the work where it was spawned, until it is done or taken over.
+    async fn run_here(self: Arc<Self>) {
+        let mut heartbeat = pin!(tokio::time::sleep(HEARTBEAT));
+        poll_fn(|context| {
+            self.polls.fetch_add(1, Ordering::Relaxed);
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(running) = &mut *work else { return Poll::Ready(()) };
+            if running.as_mut().poll(context).is_ready() {
+                *work = None;
+                return Poll::Ready(());
+            }
+            drop(work);
+            while heartbeat.as_mut().poll(context).is_ready() {
+                heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// `true` once the work was taken from a runtime that does not poll it; `false` once it is done.
+    async fn is_left_alone(&self) -> bool {
+        loop {
+            let polls = self.polls.load(Ordering::Relaxed);
+            tokio::time::sleep(UNDRIVEN_AFTER).await;
+            let is_done = match self.work.try_lock() {
+                Ok(work) => work.is_none(),
+                // It panicked, and would again.
+                Err(TryLockError::Poisoned(_)) => true,
+                // It is being polled.
+                Err(TryLockError::WouldBlock) => false,
+            };
+            if is_done {
+                return false;
+            }
+            if self.polls.load(Ordering::Relaxed) == polls && self.take() {
+                return true;
+            }
+        }
+    }
+
+    /// Drops the work that is under way; `false` if it is done or was taken already.
+    fn take(&self) -> bool {
+        let work = match self.work.try_lock() {
+            Ok(mut work) => work.take(),
+            Err(_) => None,
+        };
+        work.is_some()
+    }
 }
 
 /// A task that starts again on the library thread if it is dropped before its end.
@@ -281,6 +353,52 @@ mod tests {
             });
         });
         assert_eq!(receive.recv_timeout(Duration::from_secs(10)), Ok(()));
+        drop(undriven);
+    }
+
+    #[test]
+    fn slow_work_on_a_driven_runtime_stays_there_and_runs_once() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let driven = runtime();
+        driven.block_on(async {
+            let (send, receive) = tokio::sync::oneshot::channel();
+            let send = Arc::new(Mutex::new(Some(send)));
+            spawn_to_the_end(Home::CurrentRuntime, move || {
+                let (send, counted) = (Arc::clone(&send), Arc::clone(&counted));
+                Box::pin(async move {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(3 * UNDRIVEN_AFTER).await;
+                    let send = send.lock().unwrap().take().unwrap();
+                    send.send(Handle::current().id()).unwrap();
+                })
+            });
+            assert_eq!(receive.await.unwrap(), Handle::current().id());
+        });
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn work_that_was_polled_once_is_taken_over() {
+        let (send, receive) = mpsc::channel();
+        let undriven = runtime();
+        // Held by the copy that is under way, as a withdrawal holds its attempt.
+        let attempt = Arc::new(tokio::sync::Mutex::new(0));
+        undriven.block_on(async {
+            spawn_to_the_end(Home::CurrentRuntime, move || {
+                let (send, attempt) = (send.clone(), Arc::clone(&attempt));
+                Box::pin(async move {
+                    let mut times = attempt.lock().await;
+                    *times += 1;
+                    if *times == 1 {
+                        std::future::pending::<()>().await;
+                    }
+                    send.send(*times).unwrap();
+                })
+            });
+            tokio::task::yield_now().await;
+        });
+        assert_eq!(receive.recv_timeout(Duration::from_secs(10)), Ok(2));
         drop(undriven);
     }
 

@@ -1,9 +1,10 @@
 //! A claim: what an attempt and the hold it becomes have in common, and the one place that decides
 //! whether a lock was released or lost.
 
+use std::borrow::Cow;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ pub(crate) struct Claim<K: Clone + Eq + Hash> {
     /// The same, for the moment that no extension can pass.
     limit: AtomicU64,
     reason: OnceLock<String>,
+    /// Why the last extension failed, if it did.
+    failure: Mutex<Option<Box<str>>>,
     /// Cancelled by loss only. Made when somebody wants to hear of it.
     signal: OnceLock<CancellationToken>,
     /// What users get: a child of the signal, which they may cancel.
@@ -45,6 +48,7 @@ impl<K: Clone + Eq + Hash> Claim<K> {
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             limit: AtomicU64::new(Moment::NEVER.as_nanos()),
             reason: OnceLock::new(),
+            failure: Mutex::new(None),
             signal: OnceLock::new(),
             public: OnceLock::new(),
             held_since: OnceLock::new(),
@@ -55,7 +59,9 @@ impl<K: Clone + Eq + Hash> Claim<K> {
 
     pub(crate) fn signal(&self) -> &CancellationToken {
         let signal = self.signal.get_or_init(CancellationToken::new);
-        // A loss that found no signal has set the fate before it looked.
+        // A loss sets the fate and then looks for a signal; here a signal is made and then the fate is
+        // looked at. With a fence between the two steps on both sides, one of them sees the other.
+        fence(Ordering::SeqCst);
         if self.fate.load(Ordering::SeqCst) == LOST {
             signal.cancel();
         }
@@ -99,9 +105,28 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         if deadline != Moment::NEVER && self.now() >= deadline {
             let limited = deadline >= self.limit();
             let end = if limited { LeaseEnd::LimitReached } else { LeaseEnd::RanOut };
-            self.lose(end.reason());
+            self.lose(&self.end_reason(end));
         }
         self.fate.load(Ordering::SeqCst) == LOST
+    }
+
+    /// Why the last extension failed; `None` if it did not.
+    pub(crate) fn set_failure(&self, failure: Option<&str>) {
+        let mut last = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() != failure {
+            *last = failure.map(Into::into);
+        }
+    }
+
+    /// Why a lease ended, with the server's last word if it was not extended in time.
+    pub(crate) fn end_reason(&self, end: LeaseEnd) -> Cow<'static, str> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
+            Some(failure) if end == LeaseEnd::RanOut => {
+                format!("{}: {failure}", end.reason()).into()
+            }
+            _ => end.reason().into(),
+        }
     }
 
     /// What is left of the lease; `None` without one.
@@ -121,10 +146,11 @@ impl<K: Clone + Eq + Hash> Claim<K> {
             return;
         }
         // If the owner ends it at this moment, it is being released as well.
-        self.ticket.releasing();
+        self.ticket.ending();
         if self.end(LOST) {
             // Empty until here: only the winner of the exchange sets it.
             let _ = self.reason.set(reason.to_owned());
+            fence(Ordering::SeqCst);
             if let Some(signal) = self.signal.get() {
                 signal.cancel();
             }
@@ -176,10 +202,10 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::mode::Mode;
-    use crate::queue::{LocalQueue, Patience};
+    use crate::queue::{LocalQueue, WaitMode};
 
     fn claim(clock: &ManualClock) -> Claim<u8> {
-        let ticket = LocalQueue::new().join(1, Mode::Exclusive, Patience::Tries);
+        let ticket = LocalQueue::new().join(1, Mode::Exclusive, WaitMode::Tries);
         let instruments = Instruments::new("test", Arc::new(clock.clone()));
         Claim::new(&Arc::from("test"), ticket, &instruments)
     }

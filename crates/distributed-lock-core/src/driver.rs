@@ -54,8 +54,17 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = LockResult<WakeUp<Self::Grant>>> + Send;
 
     /// Whether an attempt that is given up may have left something at the backend, a grant that
-    /// crosses the cancellation included. If not, dropping its place is enough.
+    /// crosses the cancellation included. If not, dropping its place is enough. May be asked from any
+    /// thread: a task that does not run any more does not withdraw its own attempt.
     fn must_withdraw(&self, attempt: &Attempt<Self::Key, Self::Place>) -> bool;
+
+    /// Whether requests of an attempt that was granted may still arrive at the backend, or have their
+    /// answers on the way: one that timed out or was dropped, a duplicate, one on a connection that was
+    /// left. The attempt then stays with its hold, and [`withdraw`](Self::withdraw) follows the release.
+    fn has_unanswered(&self, attempt: &Attempt<Self::Key, Self::Place>) -> bool {
+        let _ = attempt;
+        false
+    }
 
     /// Undoes an attempt that was given up at any point, a grant on its way included. May be called
     /// again after it was dropped or failed. A driver that cannot tell what became of the attempt

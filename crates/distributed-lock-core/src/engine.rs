@@ -1,16 +1,17 @@
 //! The engine: how a lock is acquired, held and given back, the same for every backend.
 //!
-//! An acquire runs in its caller's future. Whatever it has at the backend belongs to a
-//! [`Candidate`], which withdraws it if the future is dropped at any await.
+//! An acquire runs in its caller's future. What it has at the backend belongs to a
+//! [`PendingAcquire`], which withdraws it if the future is dropped at any await, or if the
+//! [`Watchdog`] sees that its task does not poll it any more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::background::{BoxFuture, Home, spawn_to_the_end};
-use crate::candidate::Candidate;
 use crate::claim::Claim;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::driver::{Attempt, Driver, Lease, LossReporter};
@@ -18,12 +19,14 @@ use crate::error::{LockError, LockResult, NoAnswer};
 use crate::guarantees::HoldEnds;
 use crate::handle::Handle;
 use crate::hold::{Hold, Holds};
-use crate::instruments::{self, Acquiring, Instruments};
+use crate::instruments::{self, Instruments, WaitMark};
 use crate::keeper::Keeper;
 use crate::mode::Mode;
-use crate::queue::{LocalQueue, Patience};
-use crate::timeout::{Deadline, require_runtime};
+use crate::pending_acquire::PendingAcquire;
+use crate::queue::{LocalQueue, WaitMode};
+use crate::timeout::Deadline;
 use crate::timers::Timers;
+use crate::watchdog::Watchdog;
 
 /// How a provider's engine behaves, whatever the backend.
 #[derive(Debug, Clone)]
@@ -97,6 +100,13 @@ impl Options {
     }
 }
 
+/// How often a clean-up is tried again after one fallback period; then the pauses grow, because the
+/// service is away for longer.
+const TRIES_AT_FALLBACK_PERIOD: u32 = 30;
+
+/// The longest pause between two tries of a clean-up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 pub(crate) struct Engine<D: Driver> {
     pub(crate) driver: D,
     pub(crate) options: Options,
@@ -105,17 +115,20 @@ pub(crate) struct Engine<D: Driver> {
     pub(crate) instruments: Arc<Instruments>,
     pub(crate) timers: Timers,
     queue: Arc<LocalQueue<D::Key>>,
+    watchdog: Arc<Watchdog<D::Key>>,
     pub(crate) keeper: Keeper<D>,
 }
 
 impl<D: Driver> Engine<D> {
     pub(crate) fn new(driver: D, options: Options) -> Arc<Self> {
+        let timers = Timers::default();
         Arc::new_cyclic(|engine| Self {
             keeper: Keeper::new(options.home, engine.clone()),
             instruments: Instruments::new(driver.backend(), Arc::clone(&options.clock)),
+            watchdog: Watchdog::new(options.operation_timeout, timers.clone()),
             driver,
             options,
-            timers: Timers::default(),
+            timers,
             closing: CancellationToken::new(),
             holds: Holds::new(),
             queue: LocalQueue::new(),
@@ -134,52 +147,39 @@ impl<D: Driver> Engine<D> {
         mode: Mode,
         deadline: Deadline,
     ) -> LockResult<Option<Handle<D>>> {
-        let patience = if deadline.has_passed() { Patience::Tries } else { Patience::Waits };
-        let mut acquiring = self.instruments.acquiring(name, mode);
-        let span = acquiring.span.clone();
-        let until = (patience, deadline);
+        let wait_mode = if deadline.has_passed() { WaitMode::Tries } else { WaitMode::Waits };
+        let acquiring = self.instruments.acquiring(name, mode);
+        let (span, waiting) = (acquiring.span.clone(), &acquiring.waiting);
         // Instrumenting moves the future about, for nothing if nobody listens.
         let result = if span.is_disabled() {
-            self.seek(name, key, mode, until, &mut acquiring).await
+            self.pursue(name, key, mode, (wait_mode, deadline), waiting).await
         } else {
-            self.seek(name, key, mode, until, &mut acquiring).instrument(span).await
+            self.pursue(name, key, mode, (wait_mode, deadline), waiting).instrument(span).await
         };
-        acquiring.ended(&result, patience == Patience::Tries);
+        acquiring.ended(&result, wait_mode == WaitMode::Tries);
         result
     }
 
-    async fn seek(
+    async fn pursue(
         self: &Arc<Self>,
         name: &Arc<str>,
         key: &D::Key,
         mode: Mode,
-        (patience, deadline): (Patience, Deadline),
-        acquiring: &mut Acquiring<'_>,
+        (wait_mode, deadline): (WaitMode, Deadline),
+        waiting: &WaitMark,
     ) -> LockResult<Option<Handle<D>>> {
-        if self.closing.is_cancelled() {
-            return Err(LockError::Cancelled);
-        }
-        let ticket = self.queue.join(key.clone(), mode, patience);
-        let claim = Arc::new(Claim::new(name, ticket, &self.instruments));
-        let attempt = Attempt::new(key.clone(), mode, LossReporter(Arc::clone(&claim) as _));
-        let mut candidate = Candidate::new(self, attempt, claim);
         loop {
-            if patience == Patience::Waits && candidate.must_queue() {
-                acquiring.waits();
+            if self.closing.is_cancelled() {
+                return Err(LockError::Cancelled);
             }
-            if !candidate.admitted(deadline).await? {
-                return Ok(None);
-            }
-            if let Some(handle) = candidate.try_once(deadline).await? {
-                return Ok(Some(handle));
-            }
-            if deadline.has_passed() {
-                return Ok(None);
-            }
-            require_runtime()?;
-            acquiring.waits();
-            if candidate.waits_at_server() {
-                return candidate.wait(deadline).await;
+            let ticket = self.queue.join(key.clone(), mode, wait_mode);
+            let claim = Arc::new(Claim::new(name, ticket, &self.instruments));
+            let attempt = Attempt::new(key.clone(), mode, LossReporter(Arc::clone(&claim) as _));
+            let pending = PendingAcquire::new(self, attempt, Arc::clone(&claim));
+            let work = Box::pin(pending.run(wait_mode, deadline, waiting.clone()));
+            // Abandoned because its task did not run for too long, it starts anew.
+            if let Some(result) = self.watchdog.run(&claim, work).await {
+                return result;
             }
         }
     }
@@ -228,7 +228,7 @@ impl<D: Driver> Engine<D> {
             return Err(LockError::LockLost(hold.claim.loss_reason()));
         }
         self.forget_lease(&hold);
-        hold.claim.ticket.releasing();
+        hold.claim.ticket.ending();
         let mut unfinished = Unfinished { engine: self, hold: Some(&hold) };
         let limit = self.options.operation_timeout;
         let result = self.timers.bounded(limit, self.driver.release(&hold.grant)).await;
@@ -252,7 +252,7 @@ impl<D: Driver> Engine<D> {
         match self.driver.release_now(&hold.grant) {
             Some(result) => self.gave_back(&hold, &result),
             None => {
-                hold.claim.ticket.releasing();
+                hold.claim.ticket.ending();
                 self.keep_trying(hold);
             }
         }
@@ -264,9 +264,20 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    fn gave_back(&self, hold: &Hold<D>, result: &LockResult<()>) {
+    fn gave_back(self: &Arc<Self>, hold: &Hold<D>, result: &LockResult<()>) {
         hold.claim.ticket.leave();
         self.holds.finished(hold, result);
+        if matches!(result, Ok(()) | Err(LockError::LockLost(_))) {
+            self.undo_unanswered(hold);
+        }
+    }
+
+    /// What the granted attempt has sent may arrive after the release, and would take the lock for
+    /// nobody.
+    fn undo_unanswered(self: &Arc<Self>, hold: &Hold<D>) {
+        if let Some(attempt) = hold.take_unanswered() {
+            self.withdraw_in_background(attempt, &hold.claim);
+        }
     }
 
     fn keep_trying(self: &Arc<Self>, hold: Arc<Hold<D>>) {
@@ -276,7 +287,9 @@ impl<D: Driver> Engine<D> {
             Box::pin(async move {
                 let answered = |result: &LockResult<()>| engine.gave_back(&hold, result);
                 let release = || Box::pin(engine.driver.release(&hold.grant)) as BoxFuture<'_, _>;
-                engine.persist("release", hold.name(), release, answered).await;
+                let end = engine.lease_end();
+                engine.persist(("release", hold.name()), end, release, answered).await;
+                engine.undo_unanswered(&hold);
             })
         });
     }
@@ -287,26 +300,41 @@ impl<D: Driver> Engine<D> {
         attempt: Attempt<D::Key, D::Place>,
         claim: Arc<Claim<D::Key>>,
     ) {
-        // Nobody holds it, so nobody is told.
+        // No handle exists, so no loss is signalled.
         let _ = claim.close();
-        if !self.driver.must_withdraw(&attempt) {
+        if self.driver.must_withdraw(&attempt) {
+            claim.ticket.ending();
+            self.withdraw_in_background(attempt, &claim);
+        } else {
             drop(attempt);
             claim.ticket.leave();
-            return;
         }
+    }
+
+    fn withdraw_in_background(
+        self: &Arc<Self>,
+        attempt: Attempt<D::Key, D::Place>,
+        claim: &Arc<Claim<D::Key>>,
+    ) {
         self.holds.withdrawal_begins();
-        let engine = Arc::clone(self);
+        // A request that arrives after its lease would have ended begins another one.
+        let end = match self.driver.has_unanswered(&attempt) {
+            true => Moment::NEVER,
+            false => self.lease_end(),
+        };
+        let began = self.clock().now();
+        let (engine, claim) = (Arc::clone(self), Arc::clone(claim));
         let attempt = Arc::new(tokio::sync::Mutex::new(attempt));
         let ended = Arc::new(Mutex::new(false));
         spawn_to_the_end(self.options.home, move || {
             let (engine, claim) = (Arc::clone(&engine), Arc::clone(&claim));
             let (attempt, ended) = (Arc::clone(&attempt), Arc::clone(&ended));
             Box::pin(async move {
-                let answered = |_: &LockResult<()>| {
-                    claim.ticket.leave();
-                    let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-                    if !std::mem::replace(&mut *ended, true) {
-                        engine.holds.withdrawal_ends();
+                let answered = |result: &LockResult<()>| {
+                    // Those that try now wait for the outcome, but not longer than one operation.
+                    let waited = engine.clock().now().since(began);
+                    if result.is_ok() || waited >= engine.options.operation_timeout {
+                        claim.ticket.leave();
                     }
                 };
                 let withdraw = || {
@@ -315,26 +343,35 @@ impl<D: Driver> Engine<D> {
                         async move { engine.driver.withdraw(&mut *attempt.lock().await).await },
                     ) as BoxFuture<'_, _>
                 };
-                engine.persist("withdrawal", &claim.name, withdraw, answered).await;
+                engine.persist(("withdrawal", &claim.name), end, withdraw, answered).await;
+                claim.ticket.leave();
+                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                if !std::mem::replace(&mut *ended, true) {
+                    engine.holds.withdrawal_ends();
+                }
             })
         });
     }
 
-    /// Repeats a clean-up until it succeeds, the lock turns out to be somebody else's, or a lease
-    /// would have ended by itself. A driver without leases ends the session when it cannot know.
+    /// When a lease that was asked for by now has ended by itself.
+    fn lease_end(&self) -> Moment {
+        match self.driver.guarantees().hold_ends {
+            HoldEnds::WithLease(lease) => self.clock().now().after(lease),
+            HoldEnds::WithSession | HoldEnds::WithProcess => Moment::NEVER,
+        }
+    }
+
+    /// Repeats a clean-up until it succeeds, the lock turns out to be another holder's, or `end`. A
+    /// driver without leases ends the session when it cannot know.
     async fn persist<'a>(
         &self,
-        what: &'static str,
-        name: &str,
+        (what, name): (&'static str, &str),
+        end: Moment,
         mut operation: impl FnMut() -> BoxFuture<'a, LockResult<()>>,
         answered: impl Fn(&LockResult<()>),
     ) {
-        let began = self.clock().now();
-        let end = match self.driver.guarantees().hold_ends {
-            HoldEnds::WithLease(lease) => began.after(lease),
-            HoldEnds::WithSession | HoldEnds::WithProcess => Moment::NEVER,
-        };
-        loop {
+        let mut pause = self.driver.fallback_period();
+        for tries in 1_u32.. {
             let limit = self.options.operation_timeout;
             let result = self.timers.bounded(limit, operation()).await;
             answered(&result);
@@ -345,9 +382,12 @@ impl<D: Driver> Engine<D> {
                 }
                 Err(error) => tracing::debug!(lock = name, %error, "{what} will be tried again"),
             }
+            if tries > TRIES_AT_FALLBACK_PERIOD {
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            }
             tokio::select! {
                 () = self.closing.cancelled() => {}
-                () = tokio::time::sleep(self.driver.fallback_period()) => {}
+                () = self.timers.until(Instant::now().checked_add(pause)) => {}
             }
         }
     }

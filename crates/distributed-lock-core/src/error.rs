@@ -94,6 +94,19 @@ impl LockError {
         }
     }
 
+    /// The whole chain in one line, for a reason that outlives the error.
+    pub(crate) fn chain(&self) -> String {
+        let mut words = Vec::new();
+        let mut source = self.source();
+        while let Some(error) = source {
+            if !error.is::<Transient>() {
+                words.push(error.to_string());
+            }
+            source = error.source();
+        }
+        if words.is_empty() { self.to_string() } else { words.join(": ") }
+    }
+
     /// The first error of this type in the chain of sources.
     ///
     /// ```

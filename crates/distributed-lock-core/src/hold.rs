@@ -7,22 +7,38 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 use crate::claim::Claim;
-use crate::driver::Driver;
-use crate::error::{LockError, LockResult, Transient};
+use crate::driver::{Attempt, Driver};
+use crate::error::{LockError, LockResult};
 use crate::token::FencingToken;
+
+/// An attempt of which requests may still arrive.
+type Unanswered<D> = Attempt<<D as Driver>::Key, <D as Driver>::Place>;
 
 /// A lock that was granted and not yet given back.
 pub(crate) struct Hold<D: Driver> {
     pub(crate) claim: Arc<Claim<D::Key>>,
     pub(crate) grant: D::Grant,
     pub(crate) token: OnceLock<FencingToken>,
-    /// Somebody sees to the release.
+    /// The attempt that was granted, if requests of it may still arrive; taken by the release.
+    unanswered: Mutex<Option<Box<Unanswered<D>>>>,
+    /// A release is under way or done.
     leaving: AtomicBool,
 }
 
 impl<D: Driver> Hold<D> {
-    pub(crate) fn new(claim: Arc<Claim<D::Key>>, grant: D::Grant) -> Self {
-        Self { claim, grant, token: OnceLock::new(), leaving: AtomicBool::new(false) }
+    pub(crate) fn new(
+        claim: Arc<Claim<D::Key>>,
+        grant: D::Grant,
+        unanswered: Option<Unanswered<D>>,
+    ) -> Self {
+        let (token, leaving) = (OnceLock::new(), AtomicBool::new(false));
+        let unanswered = Mutex::new(unanswered.map(Box::new));
+        Self { claim, grant, token, unanswered, leaving }
+    }
+
+    /// The attempt that was granted, if requests of it may still arrive: once, after the release.
+    pub(crate) fn take_unanswered(&self) -> Option<Unanswered<D>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take().map(|boxed| *boxed)
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -125,12 +141,7 @@ impl<D: Driver> Holds<D> {
 impl LockError {
     /// The same kind of error for a second listener, its source as text.
     fn retold(&self) -> Self {
-        let text = || {
-            let first = std::error::Error::source(self);
-            let chain = std::iter::successors(first, |error| error.source());
-            let chain = chain.filter(|error| !error.is::<Transient>());
-            chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-        };
+        let text = || self.chain();
         match self {
             Self::Timeout(duration) => Self::Timeout(*duration),
             Self::Cancelled => Self::Cancelled,

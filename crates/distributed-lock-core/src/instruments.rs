@@ -55,14 +55,12 @@ impl Instruments {
     }
 
     /// An acquire begins.
-    pub(crate) fn acquiring(&self, lock: &str, mode: Mode) -> Acquiring<'_> {
+    pub(crate) fn acquiring(self: &Arc<Self>, lock: &str, mode: Mode) -> Acquiring {
         let (backend, word) = (self.backend, word(mode));
         let span = tracing::debug_span!(target: TARGET, "acquire", lock, backend, mode = word, outcome = Empty);
         Acquiring {
-            instruments: self,
-            mode,
+            waiting: WaitMark { instruments: Arc::clone(self), mode, since: Arc::default() },
             span,
-            waiting_since: None,
             outcome: Outcome::Cancelled,
         }
     }
@@ -183,24 +181,32 @@ impl<F: FnOnce() -> f64> IntoF64 for Lazily<F> {
     }
 }
 
-/// An acquire under way; told when it is dropped, as cancelled unless it has ended otherwise.
-pub(crate) struct Acquiring<'a> {
-    instruments: &'a Instruments,
-    mode: Mode,
+/// An acquire under way; counted when it is dropped, as cancelled unless it has ended otherwise.
+pub(crate) struct Acquiring {
     pub(crate) span: Span,
-    waiting_since: Option<Instant>,
+    pub(crate) waiting: WaitMark,
     outcome: Outcome,
 }
 
-impl Acquiring<'_> {
-    /// It has to wait, as of now or already.
-    pub(crate) fn waits(&mut self) {
-        if self.waiting_since.is_none() {
-            self.waiting_since = Some(Instant::now());
-            count(&self.instruments.keys(self.mode).contended, 1);
-        }
-    }
+/// Since when an acquire waits; clones share it.
+#[derive(Clone)]
+pub(crate) struct WaitMark {
+    instruments: Arc<Instruments>,
+    mode: Mode,
+    since: Arc<OnceLock<Instant>>,
+}
 
+impl WaitMark {
+    /// It has to wait, as of now or already.
+    pub(crate) fn set(&self) {
+        self.since.get_or_init(|| {
+            count(&self.instruments.keys(self.mode).contended, 1);
+            Instant::now()
+        });
+    }
+}
+
+impl Acquiring {
     /// It has ended; `tried` if it was not to wait.
     pub(crate) fn ended<T>(mut self, result: &LockResult<Option<T>>, tried: bool) {
         self.outcome = match result {
@@ -213,12 +219,13 @@ impl Acquiring<'_> {
     }
 }
 
-impl Drop for Acquiring<'_> {
+impl Drop for Acquiring {
     fn drop(&mut self) {
-        let (keys, index) = (self.instruments.keys(self.mode), self.outcome as usize);
+        let WaitMark { instruments, mode, since } = &self.waiting;
+        let (keys, index) = (instruments.keys(*mode), self.outcome as usize);
         count(&keys.acquires[index], 1);
         self.span.record("outcome", OUTCOMES[index]);
-        if let Some(since) = self.waiting_since {
+        if let Some(since) = since.get() {
             let waited = Lazily(|| since.elapsed().as_secs_f64());
             histogram(&keys.waiting, |waiting| waiting.record(waited));
         }

@@ -205,16 +205,30 @@ impl<D: Driver> Leases<D> {
     }
 
     fn take_answer(&mut self, now: Moment, (batch, result): Answer<D>) {
-        let mut outcomes = result.unwrap_or_default().into_iter();
+        let (outcomes, failure) = match result {
+            Ok(outcomes) => (outcomes, None),
+            Err(error) => (Vec::new(), Some(error.chain())),
+        };
+        let mut outcomes = outcomes.into_iter();
         for hold in batch {
             let event = match outcomes.next() {
-                Some(Extension::Extended(lease)) => LeaseEvent::Extended(lease),
+                Some(Extension::Extended(lease)) => {
+                    hold.claim.set_failure(None);
+                    LeaseEvent::Extended(lease)
+                }
                 Some(Extension::Refused(reason)) => {
                     // Told by the server's reason, which comes before the keeper's own.
                     self.ended.push((Arc::clone(&hold), reason.into()));
                     LeaseEvent::Refused
                 }
-                Some(Extension::Unknown(_)) | None => LeaseEvent::Unknown,
+                Some(Extension::Unknown(error)) => {
+                    hold.claim.set_failure(Some(&error.chain()));
+                    LeaseEvent::Unknown
+                }
+                None => {
+                    hold.claim.set_failure(failure.as_deref());
+                    LeaseEvent::Unknown
+                }
             };
             self.feed(hold.id(), now, event);
         }
@@ -228,7 +242,7 @@ impl<D: Driver> Leases<D> {
             LeaseCommand::SleepUntil(due) => (due, None),
             LeaseCommand::Extend => (kept.machine.deadline(), Some(Arc::clone(&kept.hold))),
             LeaseCommand::Lose(end) => {
-                self.ended.push((Arc::clone(&kept.hold), end.reason().into()));
+                self.ended.push((Arc::clone(&kept.hold), kept.hold.claim.end_reason(end)));
                 self.forget(id);
                 return None;
             }

@@ -30,7 +30,6 @@
 
 pub mod background;
 pub mod blocking;
-mod candidate;
 mod claim;
 pub mod clock;
 pub mod driver;
@@ -51,6 +50,7 @@ pub mod memory;
 mod mode;
 mod newtypes;
 mod option_checks;
+mod pending_acquire;
 pub mod prelude;
 mod provider;
 mod provider_ext;
@@ -60,6 +60,7 @@ pub mod timeout;
 pub mod timers;
 mod token;
 pub mod traits;
+mod watchdog;
 
 pub use engine::Options;
 pub use erased::{DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore};

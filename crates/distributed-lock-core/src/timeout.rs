@@ -38,6 +38,11 @@ impl Deadline {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 
+    /// When it is over; `None` means never.
+    pub(crate) fn instant(&self) -> Option<Instant> {
+        self.0
+    }
+
     /// What is left until then; `None` means for ever.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))

@@ -62,7 +62,18 @@ impl Timers {
         .await
     }
 
-    /// A timer that rings at `end`.
+    /// Completes at `end`; `None` never.
+    ///
+    /// # Cancel safety
+    /// Dropping the future has no effect.
+    pub async fn until(&self, end: Option<Instant>) {
+        match end {
+            Some(end) => self.set(end).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A timer that rings at `end`, on the runtime that polls it.
     ///
     /// # Panics
     /// Outside a tokio runtime that has timers.
@@ -85,7 +96,7 @@ impl Timers {
             }
             None => Box::pin(sleep_until(end)),
         };
-        Timer { timers: self.clone(), runtime, sleep: Some(sleep) }
+        Timer { timers: self.clone(), runtime, end, sleep: Some(sleep) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -98,6 +109,7 @@ impl Timers {
 pub struct Timer {
     timers: Timers,
     runtime: Id,
+    end: Instant,
     /// Taken by the drop.
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -106,6 +118,7 @@ impl Timer {
     /// Has it ring at another time. Later costs nothing; earlier than all others wakes the thread that
     /// sleeps until the next.
     pub fn reset(&mut self, end: Instant) {
+        self.end = end;
         self.sleep.iter_mut().for_each(|sleep| sleep.as_mut().reset(end));
     }
 }
@@ -114,6 +127,13 @@ impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // A future that moved here left its timer on a runtime that may not be driven any more.
+        if let Ok(current) = Handle::try_current()
+            && current.id() != self.runtime
+        {
+            self.runtime = current.id();
+            self.sleep = Some(Box::pin(sleep_until(self.end)));
+        }
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().poll(context),
             None => Poll::Pending,
@@ -196,6 +216,23 @@ mod tests {
         drop(first);
         paused().block_on(timers.bounded(LIMIT, taking(LIMIT / 2))).unwrap();
         assert_eq!(timers.lock().timers.len(), 1);
+    }
+
+    #[test]
+    fn a_timer_rings_on_the_runtime_that_polls_it() {
+        let timers = Timers::default();
+        let (first, second) = (Builder::new_current_thread(), Builder::new_current_thread());
+        let [first, second] = [first, second].map(|mut new| new.enable_all().build().unwrap());
+        let silence = timers.bounded(LIMIT / 20, std::future::pending::<LockResult<()>>());
+        let mut silence = pin!(silence);
+        first.block_on(poll_fn(|context| {
+            assert!(silence.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        }));
+        // The first runtime is alive and not driven.
+        let result = second.block_on(silence);
+        assert!(matches!(result, Err(LockError::Connection(_))), "{result:?}");
+        drop(first);
     }
 
     async fn futures(timers: &Timers, number: usize) {

@@ -15,6 +15,10 @@ pub const FREED_WITHIN: Duration = Duration::from_secs(1);
 /// that its wake-up was lost.
 pub const HANDED_OVER_WITHIN: Duration = Duration::from_millis(1500);
 
+/// How soon other processes go on when a waiter does not run: three fallback periods of a second at
+/// most, and 3 s.
+pub const OTHERS_GO_ON_WITHIN: Duration = Duration::from_secs(6);
+
 /// For how long a case watches that something does *not* happen.
 pub const WATCHED_FOR: Duration = Duration::from_millis(100);
 

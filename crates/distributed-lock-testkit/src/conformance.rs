@@ -26,6 +26,7 @@ macro_rules! conformance {
         mod $module {
             use super::*;
             $crate::conformance!(@group mutex, $backend);
+            $crate::conformance!(@group liveness, $backend);
             $($crate::conformance!(@group $group, $backend);)*
         }
     };
@@ -37,6 +38,7 @@ macro_rules! conformance {
             mod concrete {
                 use super::*;
                 $crate::conformance!(@group mutex, $backend);
+                $crate::conformance!(@group liveness, $backend);
                 $($crate::conformance!(@group $group, $backend);)*
             }
 
@@ -128,8 +130,20 @@ macro_rules! conformance {
         );
     };
 
+    // These take seconds, and an erased provider runs the same code.
+    (@group liveness, $backend:expr) => {
+        $crate::conformance!(@cases $backend;
+            left_alone:
+                an_acquire_that_is_polled_once_holds_up_no_other,
+                an_acquire_whose_runtime_is_blocked_holds_up_no_other,
+                a_try_during_a_withdrawal_gets_the_free_lock;
+        );
+    };
+
     (@group readers_writer, $backend:expr) => {
         $crate::conformance!(@cases $backend;
+            readers_left_alone:
+                a_reader_that_is_left_alone_holds_up_no_other;
             readers_writer:
                 the_mutex_is_the_write_lock,
                 readers_share_and_a_writer_waits_for_the_last,
@@ -200,6 +214,7 @@ macro_rules! conformance {
         mod write_lock {
             use super::*;
             $crate::conformance!(@group mutex, $crate::WriteLocks($backend));
+            $crate::conformance!(@group liveness, $crate::WriteLocks($backend));
         }
     };
 
@@ -207,6 +222,7 @@ macro_rules! conformance {
         mod one_permit {
             use super::*;
             $crate::conformance!(@group mutex, $crate::OnePermits($backend));
+            $crate::conformance!(@group liveness, $crate::OnePermits($backend));
         }
     };
 

@@ -27,6 +27,11 @@ impl<F: Future> Polled<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
+    /// Polls it to its end, as a task does.
+    pub(crate) async fn finish(mut self) -> F::Output {
+        std::future::poll_fn(|context| self.future.as_mut().poll(context)).await
+    }
+
     /// Waits until it wants to be polled again, but not longer than `pace`.
     pub(crate) async fn woken(&self, pace: Duration) {
         // Either way it is time for the next poll.

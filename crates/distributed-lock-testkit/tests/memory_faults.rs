@@ -6,7 +6,8 @@ use std::time::Duration;
 use distributed_lock_core::clock::Clock;
 use distributed_lock_core::memory::{MemoryDriver, MemoryStore};
 use distributed_lock_testkit::faults::{
-    Store, exhaustive, leases, limits, requests, scoped, shutdown, unreachable, waiting,
+    Store, exhaustive, late, leases, limits, outages, requests, scoped, shutdown, unreachable,
+    waiting,
 };
 
 #[test]
@@ -17,6 +18,33 @@ fn every_call_with_every_outcome_lasting() {
 #[test]
 fn every_call_with_every_outcome_leased() {
     exhaustive::every_call_with_every_outcome(Memory::leased);
+}
+
+#[test]
+fn row_49_every_request_late_and_twice_lasting() {
+    late::every_request_late_and_twice(Memory::lasting);
+}
+
+#[test]
+fn row_49_every_request_late_and_twice_leased() {
+    late::every_request_late_and_twice(Memory::leased);
+}
+
+#[test]
+fn row_50_waits_survive_an_outage() {
+    outages::waits_survive_an_outage(Memory::lasting);
+    outages::waits_survive_an_outage(Memory::leased);
+}
+
+#[test]
+fn row_50_a_wait_behind_one_that_times_out_goes_on() {
+    outages::a_wait_behind_one_that_times_out_goes_on(Memory::lasting);
+    outages::a_wait_behind_one_that_times_out_goes_on(Memory::leased);
+}
+
+#[test]
+fn row_54_holds_survive_refusals_that_pass() {
+    outages::holds_survive_refusals_that_pass(Memory::leased);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The driver of in-memory locks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::store::{MemoryStore, WaitingWriter};
 use crate::clock::{Clock, Moment};
@@ -22,6 +22,24 @@ pub struct MemoryDriver {
     clock: Arc<dyn Clock>,
     /// Why its options cannot work, for every acquire: building is infallible.
     pub(super) mistake: Option<String>,
+    delays: Mutex<Delays>,
+}
+
+/// How a request goes wrong on its way, for tests of late arrivals.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detour {
+    /// It takes effect, and is answered, this much later, also if its caller has given up.
+    Late(Duration),
+    /// It takes effect now, its answer is lost, and a copy takes effect this much later.
+    Twice(Duration),
+}
+
+#[derive(Debug, Default)]
+struct Delays {
+    requests: u64,
+    /// Which request goes wrong, counted from the driver's first, and how.
+    detour: Option<(u64, Detour)>,
 }
 
 /// What an attempt has at the store.
@@ -29,6 +47,8 @@ pub struct MemoryDriver {
 pub struct MemoryPlace {
     /// A request may have taken effect.
     asked: bool,
+    sent: u32,
+    answered: u32,
     changes: Option<watch::Receiver<()>>,
     waiting: Option<WaitingWriter>,
 }
@@ -44,7 +64,51 @@ impl MemoryDriver {
     /// A driver over a store; `lease` is the length of leases, if there shall be any, by `clock`.
     #[must_use]
     pub fn new(store: MemoryStore, lease: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, lease, clock, mistake: None }
+        Self { store, lease, clock, mistake: None, delays: Mutex::default() }
+    }
+
+    /// Sends the request with this number, counted from the next, on a detour.
+    #[doc(hidden)]
+    pub fn detour(&self, number: u64, detour: Detour) {
+        let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        delays.detour = Some((delays.requests + number, detour));
+    }
+
+    /// How many requests there were.
+    #[doc(hidden)]
+    pub fn requests(&self) -> u64 {
+        self.delays.lock().unwrap_or_else(PoisonError::into_inner).requests
+    }
+
+    /// Makes one request, which the store answers as it behaves.
+    async fn request<T: Send + 'static>(
+        &self,
+        effect: impl Fn() -> T + Send + 'static,
+    ) -> LockResult<T> {
+        let detour = {
+            let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+            delays.requests += 1;
+            let number = delays.requests;
+            delays.detour.filter(|(which, _)| *which == number).map(|(_, detour)| detour)
+        };
+        let (answer, answered) = oneshot::channel();
+        match detour {
+            None => return self.store.request(effect).await,
+            Some(Detour::Late(delay)) => drop(tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                // The caller may have given up.
+                let _ = answer.send(effect());
+            })),
+            Some(Detour::Twice(delay)) => {
+                effect();
+                drop(answer);
+                drop(tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    effect();
+                }));
+            }
+        }
+        answered.await.map_err(LockError::connection)
     }
 }
 
@@ -68,16 +132,23 @@ impl Driver for MemoryDriver {
         attempt: &mut Attempt<String, MemoryPlace>,
     ) -> LockResult<Option<Granted<MemoryGrant>>> {
         let id = attempt.token()?;
-        attempt.place.asked = true;
+        let Attempt { key, mode, place, loss, .. } = attempt;
+        place.asked = true;
+        place.sent += 1;
         let sent = self.clock.now();
-        let taken = self.store.request(|| {
-            let now = self.clock.now();
-            let expires = self.lease.map_or(Moment::NEVER, |lease| now.after(lease));
-            self.store.take((&attempt.key, id), attempt.mode, now, expires, &attempt.loss)
+        let (store, clock, lease) = (self.store.clone(), Arc::clone(&self.clock), self.lease);
+        let (owned, mode, loss) = (key.clone(), *mode, loss.clone());
+        let taken = self.request(move || {
+            let now = clock.now();
+            let expires = lease.map_or(Moment::NEVER, |lease| now.after(lease));
+            store.take((&owned, id), mode, now, expires, &loss)
         });
-        if let Err(changes) = taken.await? {
-            attempt.place.asked = false;
-            attempt.place.changes = Some(changes);
+        let taken = taken.await;
+        // A refusal by the store has no effect.
+        place.answered += u32::from(!matches!(taken, Err(LockError::Connection(_))));
+        if let Err(changes) = taken? {
+            place.asked = place.sent != place.answered;
+            place.changes = Some(changes);
             return Ok(None);
         }
         let grant = MemoryGrant { key: attempt.key.clone(), id };
@@ -105,18 +176,31 @@ impl Driver for MemoryDriver {
         attempt.place.asked
     }
 
+    fn has_unanswered(&self, attempt: &Attempt<String, MemoryPlace>) -> bool {
+        attempt.place.sent != attempt.place.answered
+    }
+
+    /// A request that is still on its way finds that its attempt was withdrawn.
     async fn withdraw(&self, attempt: &mut Attempt<String, MemoryPlace>) -> LockResult<()> {
         let id = attempt.token()?;
-        self.store.request(|| self.store.end(&attempt.key, id)).await.map(drop)
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let key = attempt.key.clone();
+        self.request(move || {
+            store.forbid(id, clock.now());
+            store.end(&key, id)
+        })
+        .await
+        .map(drop)
     }
 
     async fn extend(&self, grants: &[&MemoryGrant]) -> LockResult<Vec<Extension>> {
         let lease = self.lease.unwrap_or(Duration::MAX);
         let sent = self.clock.now();
-        let holds: Vec<_> = grants.iter().map(|grant| (grant.key.as_str(), grant.id)).collect();
-        let extended = self.store.request(|| {
-            let now = self.clock.now();
-            self.store.extend(&holds, now, now.after(lease))
+        let holds: Vec<_> = grants.iter().map(|grant| (grant.key.clone(), grant.id)).collect();
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let extended = self.request(move || {
+            let now = clock.now();
+            store.extend(&holds, now, now.after(lease))
         });
         let outcome = |extended| match extended {
             true => Extension::Extended(Lease::from_request(sent, lease)),
@@ -126,12 +210,15 @@ impl Driver for MemoryDriver {
     }
 
     async fn release(&self, grant: &MemoryGrant) -> LockResult<()> {
-        let ended = self.store.request(|| self.store.end(&grant.key, grant.id)).await?;
+        let (store, key, id) = (self.store.clone(), grant.key.clone(), grant.id);
+        let ended = self.request(move || store.end(&key, id)).await?;
         ended.then_some(()).ok_or_else(gone)
     }
 
     async fn fencing_token(&self, grant: &MemoryGrant) -> LockResult<FencingToken> {
-        let token = self.store.request(|| self.store.token(&grant.key, grant.id, self.clock.now()));
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let (key, id) = (grant.key.clone(), grant.id);
+        let token = self.request(move || store.token(&key, id, clock.now()));
         token.await?.ok_or_else(gone)
     }
 

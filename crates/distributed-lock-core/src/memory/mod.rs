@@ -8,6 +8,8 @@ mod store;
 
 use std::time::Duration;
 
+#[doc(hidden)]
+pub use driver::Detour;
 pub use driver::MemoryDriver;
 pub use store::{Behaviour, MemoryStore};
 

@@ -1,6 +1,6 @@
 //! The shared state of in-memory locks, and the switches that make it fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -49,7 +49,12 @@ struct State {
     changes: HashMap<String, watch::Sender<()>>,
     behaviour: Behaviour,
     last_token: u64,
+    /// Attempts that were withdrawn while requests of theirs were on their way, and when, in that order.
+    withdrawn: VecDeque<(AttemptToken, Moment)>,
 }
+
+/// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
+const TOMBSTONE: Duration = Duration::from_secs(60);
 
 struct Entry {
     mode: Mode,
@@ -111,6 +116,9 @@ impl MemoryStore {
         loss: &LossReporter,
     ) -> Result<(), watch::Receiver<()>> {
         let mut state = self.lock();
+        if state.withdrawn.iter().any(|(withdrawn, _)| *withdrawn == id) {
+            return Err(state.changes.entry(key.to_owned()).or_default().subscribe());
+        }
         let writers_wait = state.writers.contains_key(key);
         let entries = state.resources.entry(key.to_owned()).or_default();
         entries.retain(|_, entry| entry.expires > now);
@@ -134,7 +142,7 @@ impl MemoryStore {
     /// Moves the end of some holds; `false` for each that is gone.
     pub(super) fn extend(
         &self,
-        holds: &[(&str, AttemptToken)],
+        holds: &[(String, AttemptToken)],
         now: Moment,
         until: Moment,
     ) -> Vec<bool> {
@@ -144,6 +152,15 @@ impl MemoryStore {
             (entry.expires > now).then(|| entry.expires = until)
         };
         holds.iter().map(|(key, id)| extend(key, id).is_some()).collect()
+    }
+
+    /// Has requests of an attempt refused that come from now on.
+    pub(super) fn forbid(&self, id: AttemptToken, now: Moment) {
+        let mut state = self.lock();
+        while state.withdrawn.front().is_some_and(|(_, since)| now.since(*since) > TOMBSTONE) {
+            state.withdrawn.pop_front();
+        }
+        state.withdrawn.push_back((id, now));
     }
 
     /// Ends a hold; `false` if it is gone.

@@ -2,66 +2,66 @@ use super::*;
 
 type Queue = Arc<LocalQueue<&'static str>>;
 
-fn exclusive(queue: &Queue, patience: Patience) -> Ticket<&'static str> {
+fn exclusive(queue: &Queue, patience: WaitMode) -> Ticket<&'static str> {
     queue.join("key", Mode::Exclusive, patience)
 }
 
-fn shared(queue: &Queue, patience: Patience) -> Ticket<&'static str> {
+fn shared(queue: &Queue, patience: WaitMode) -> Ticket<&'static str> {
     queue.join("key", Mode::Shared, patience)
 }
 
-fn permit(queue: &Queue, patience: Patience) -> Ticket<&'static str> {
+fn permit(queue: &Queue, patience: WaitMode) -> Ticket<&'static str> {
     queue.join("key", Mode::Permit { max: 2 }, patience)
 }
 
 #[test]
 fn a_free_key_admits_at_once_and_leaves_no_line_behind() {
     let queue = LocalQueue::new();
-    let ticket = exclusive(&queue, Patience::Tries);
-    assert_eq!(ticket.verdict(), Some(true));
+    let ticket = exclusive(&queue, WaitMode::Tries);
+    assert_eq!(ticket.decision(), Some(true));
     ticket.held();
-    ticket.releasing();
+    ticket.ending();
     ticket.leave();
     ticket.leave();
-    assert!(lock(&queue.lines).is_empty());
+    assert!(lock(&queue.keys).is_empty());
 }
 
 #[test]
 fn a_try_is_refused_by_a_holder_but_waits_for_what_is_open() {
     let queue = LocalQueue::new();
-    let first = exclusive(&queue, Patience::Waits);
-    let during_request = exclusive(&queue, Patience::Tries);
-    assert_eq!(during_request.verdict(), None);
+    let first = exclusive(&queue, WaitMode::Waits);
+    let during_request = exclusive(&queue, WaitMode::Tries);
+    assert_eq!(during_request.decision(), None);
     first.held();
-    assert_eq!(during_request.verdict(), Some(false));
+    assert_eq!(during_request.decision(), Some(false));
 
-    first.releasing();
-    let during_release = exclusive(&queue, Patience::Tries);
-    assert_eq!(during_release.verdict(), None);
+    first.ending();
+    let during_release = exclusive(&queue, WaitMode::Tries);
+    assert_eq!(during_release.decision(), None);
     first.leave();
-    assert_eq!(during_release.verdict(), Some(true));
+    assert_eq!(during_release.decision(), Some(true));
 }
 
 #[test]
 fn a_try_is_refused_by_an_earlier_waiter() {
     let queue = LocalQueue::new();
-    let waiter = exclusive(&queue, Patience::Waits);
+    let waiter = exclusive(&queue, WaitMode::Waits);
     assert!(waiter.wait_at_server());
-    assert_eq!(exclusive(&queue, Patience::Tries).verdict(), Some(false));
-    assert_eq!(shared(&queue, Patience::Tries).verdict(), Some(false));
+    assert_eq!(exclusive(&queue, WaitMode::Tries).decision(), Some(false));
+    assert_eq!(shared(&queue, WaitMode::Tries).decision(), Some(false));
     drop(waiter);
-    assert_eq!(exclusive(&queue, Patience::Tries).verdict(), Some(true));
+    assert_eq!(exclusive(&queue, WaitMode::Tries).decision(), Some(true));
 }
 
 #[test]
 fn waiters_are_admitted_in_order_of_arrival() {
     let queue = LocalQueue::new();
-    let first = exclusive(&queue, Patience::Waits);
+    let first = exclusive(&queue, WaitMode::Waits);
     first.held();
-    let others: Vec<_> = (0..3).map(|_| exclusive(&queue, Patience::Waits)).collect();
+    let others: Vec<_> = (0..3).map(|_| exclusive(&queue, WaitMode::Waits)).collect();
     drop(first);
     for (index, ticket) in others.into_iter().enumerate() {
-        assert_eq!(ticket.verdict(), Some(true), "ticket {index}");
+        assert_eq!(ticket.decision(), Some(true), "ticket {index}");
         ticket.held();
     }
 }
@@ -69,97 +69,97 @@ fn waiters_are_admitted_in_order_of_arrival() {
 #[test]
 fn one_that_gives_up_frees_those_behind() {
     let queue = LocalQueue::new();
-    let reader = shared(&queue, Patience::Waits);
+    let reader = shared(&queue, WaitMode::Waits);
     reader.held();
-    let writer = exclusive(&queue, Patience::Waits);
-    let behind = shared(&queue, Patience::Waits);
-    assert_eq!(behind.verdict(), None, "a waiting writer is not overtaken");
+    let writer = exclusive(&queue, WaitMode::Waits);
+    let behind = shared(&queue, WaitMode::Waits);
+    assert_eq!(behind.decision(), None, "a waiting writer is not overtaken");
     drop(writer);
-    assert_eq!(behind.verdict(), Some(true));
+    assert_eq!(behind.decision(), Some(true));
 }
 
 #[test]
 fn newcomers_that_do_not_exclude_each_other_try_together_and_wait_in_order() {
     let queue = LocalQueue::new();
-    let (one, other) = (shared(&queue, Patience::Waits), shared(&queue, Patience::Waits));
-    assert_eq!((one.verdict(), other.verdict()), (Some(true), Some(true)));
+    let (one, other) = (shared(&queue, WaitMode::Waits), shared(&queue, WaitMode::Waits));
+    assert_eq!((one.decision(), other.decision()), (Some(true), Some(true)));
     // The later one hears first that it was refused, and does not overtake.
     assert!(!other.wait_at_server());
-    assert_eq!(other.verdict(), None);
+    assert_eq!(other.decision(), None);
     assert!(one.wait_at_server());
     one.held();
-    assert_eq!(other.verdict(), Some(true));
+    assert_eq!(other.decision(), Some(true));
 }
 
 #[test]
 fn those_that_wait_for_permits_ask_in_order() {
     let queue = LocalQueue::new();
-    let (one, other) = (permit(&queue, Patience::Waits), permit(&queue, Patience::Waits));
-    assert_eq!((one.verdict(), other.verdict()), (Some(true), None));
+    let (one, other) = (permit(&queue, WaitMode::Waits), permit(&queue, WaitMode::Waits));
+    assert_eq!((one.decision(), other.decision()), (Some(true), None));
     one.held();
-    assert_eq!(other.verdict(), Some(true));
+    assert_eq!(other.decision(), Some(true));
 }
 
 #[test]
 fn those_that_queued_are_admitted_one_by_one() {
     let queue = LocalQueue::new();
-    let writer = exclusive(&queue, Patience::Waits);
+    let writer = exclusive(&queue, WaitMode::Waits);
     writer.held();
-    let readers: Vec<_> = (0..3).map(|_| shared(&queue, Patience::Waits)).collect();
+    let readers: Vec<_> = (0..3).map(|_| shared(&queue, WaitMode::Waits)).collect();
     drop(writer);
-    let admitted = readers.iter().filter(|reader| reader.verdict() == Some(true)).count();
+    let admitted = readers.iter().filter(|reader| reader.decision() == Some(true)).count();
     assert_eq!(admitted, 1);
     readers[0].held();
-    assert_eq!(readers[1].verdict(), Some(true));
+    assert_eq!(readers[1].decision(), Some(true));
 }
 
 #[test]
 fn a_try_for_a_permit_waits_for_a_release_that_began_before_it() {
     let queue = LocalQueue::new();
-    let (one, other) = (permit(&queue, Patience::Tries), permit(&queue, Patience::Tries));
+    let (one, other) = (permit(&queue, WaitMode::Tries), permit(&queue, WaitMode::Tries));
     one.held();
     other.held();
-    one.releasing();
-    let third = permit(&queue, Patience::Tries);
-    assert_eq!(third.verdict(), None);
-    other.releasing();
+    one.ending();
+    let third = permit(&queue, WaitMode::Tries);
+    assert_eq!(third.decision(), None);
+    other.ending();
     drop(one);
-    assert_eq!(third.verdict(), Some(true), "a later release does not hold it up");
+    assert_eq!(third.decision(), Some(true), "a later release does not hold it up");
 }
 
 #[test]
 fn a_waiter_that_stops_waiting_is_answered() {
     let queue = LocalQueue::new();
-    let holder = exclusive(&queue, Patience::Waits);
+    let holder = exclusive(&queue, WaitMode::Waits);
     holder.held();
-    let waiter = exclusive(&queue, Patience::Waits);
-    assert_eq!(waiter.verdict(), None);
+    let waiter = exclusive(&queue, WaitMode::Waits);
+    assert_eq!(waiter.decision(), None);
     waiter.stop_waiting();
-    assert_eq!(waiter.verdict(), Some(false));
+    assert_eq!(waiter.decision(), Some(false));
 }
 
 #[test]
 fn five_hundred_in_line_leave_in_any_order() {
     let queue = LocalQueue::new();
-    let holder = exclusive(&queue, Patience::Waits);
+    let holder = exclusive(&queue, WaitMode::Waits);
     holder.held();
-    let mut tickets: Vec<_> = (0..500).map(|_| exclusive(&queue, Patience::Waits)).collect();
+    let mut tickets: Vec<_> = (0..500).map(|_| exclusive(&queue, WaitMode::Waits)).collect();
     while tickets.len() > 1 {
         tickets.swap_remove(tickets.len() / 3);
     }
     drop(holder);
-    assert_eq!(tickets[0].verdict(), Some(true));
+    assert_eq!(tickets[0].decision(), Some(true));
     drop(tickets);
-    assert!(lock(&queue.lines).is_empty());
+    assert!(lock(&queue.keys).is_empty());
 }
 
 #[test]
 fn a_refused_try_does_not_hide_who_can_go_on() {
     let queue = LocalQueue::new();
-    let reader = shared(&queue, Patience::Waits);
-    let writer_tries = exclusive(&queue, Patience::Tries);
-    let second_reader = shared(&queue, Patience::Waits);
-    assert_eq!((writer_tries.verdict(), second_reader.verdict()), (None, None));
+    let reader = shared(&queue, WaitMode::Waits);
+    let writer_tries = exclusive(&queue, WaitMode::Tries);
+    let second_reader = shared(&queue, WaitMode::Waits);
+    assert_eq!((writer_tries.decision(), second_reader.decision()), (None, None));
     reader.held();
-    assert_eq!((writer_tries.verdict(), second_reader.verdict()), (Some(false), Some(true)));
+    assert_eq!((writer_tries.decision(), second_reader.decision()), (Some(false), Some(true)));
 }

@@ -25,6 +25,11 @@ impl<D> FaultyDriver<D> {
         Self { driver, script }
     }
 
+    /// The driver that is wrapped.
+    pub fn inner(&self) -> &D {
+        &self.driver
+    }
+
     async fn spoil<T>(
         &self,
         call: Call,
@@ -33,6 +38,7 @@ impl<D> FaultyDriver<D> {
         match self.script.next(call) {
             Outcome::Ok => request.await,
             Outcome::Refused => Err(LockError::backend("refused by the script")),
+            Outcome::RefusedForNow => Err(LockError::transient("refused for now by the script")),
             Outcome::Cut => Err(LockError::connection("cut by the script")),
             Outcome::ReplyLost => {
                 // Whatever it was, nobody hears of it.
@@ -76,6 +82,10 @@ impl<D: Driver> Driver for FaultyDriver<D> {
 
     fn must_withdraw(&self, attempt: &Attempt<D::Key, D::Place>) -> bool {
         self.driver.must_withdraw(attempt)
+    }
+
+    fn has_unanswered(&self, attempt: &Attempt<D::Key, D::Place>) -> bool {
+        self.driver.has_unanswered(attempt)
     }
 
     async fn withdraw(&self, attempt: &mut Attempt<D::Key, D::Place>) -> LockResult<()> {

@@ -209,6 +209,9 @@ impl Case {
             (Call::TryAcquire, _) if first => spoiled(outcome),
             (Call::TryAcquire | Call::Wait, _) if !self.scenario.is_contended() => undisturbed,
             (Call::TryAcquire, _) if refused => &[Kind::Backend],
+            (Call::TryAcquire, When::From(_)) if outcome == Outcome::RefusedForNow => {
+                &[Kind::Timeout, Kind::Backend]
+            }
             (Call::TryAcquire, When::From(_)) => &[Kind::Timeout, Kind::Connection],
             (Call::Wait, _) if refused && first => &[Kind::Backend],
             // A driver may need only one wait.
@@ -300,7 +303,7 @@ fn kind<T>(result: &LockResult<T>) -> Kind {
 fn spoiled(outcome: Outcome) -> &'static [Kind] {
     match outcome {
         Outcome::Ok | Outcome::Late(_) => &[Kind::Success],
-        Outcome::Refused => &[Kind::Backend],
+        Outcome::Refused | Outcome::RefusedForNow => &[Kind::Backend],
         _ => &[Kind::Connection],
     }
 }

@@ -32,8 +32,10 @@
 
 mod driver;
 pub mod exhaustive;
+pub mod late;
 pub mod leases;
 pub mod limits;
+pub mod outages;
 pub mod requests;
 pub mod scoped;
 mod script;

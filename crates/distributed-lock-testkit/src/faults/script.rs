@@ -40,6 +40,8 @@ pub enum Outcome {
     Ok,
     /// The server refuses: `Backend`, without an effect.
     Refused,
+    /// The server refuses for the moment: a transient `Backend`, without an effect.
+    RefusedForNow,
     /// The request does not reach the server: `Connection`, without an effect.
     Cut,
     /// The request takes effect, its reply is lost: `Connection`.
@@ -54,8 +56,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All the wrong ones that say nothing about a time.
-    pub const WRONG: [Self; 5] =
-        [Self::Refused, Self::Cut, Self::ReplyLost, Self::SilentBefore, Self::SilentAfter];
+    pub const WRONG: [Self; 6] = [
+        Self::Refused,
+        Self::RefusedForNow,
+        Self::Cut,
+        Self::ReplyLost,
+        Self::SilentBefore,
+        Self::SilentAfter,
+    ];
 }
 
 /// Which calls of a kind go wrong, until the script is [healed](Script::heal).

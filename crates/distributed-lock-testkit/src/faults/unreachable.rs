@@ -26,7 +26,9 @@ pub fn a_try_ends_in_time_with_the_right_error<S: Store>(store: impl Fn() -> S) 
             let result = here.try_acquire_lock("tried").await;
             let took = began.elapsed();
             match outcome {
-                Outcome::Refused => assert_error!(result, LockError::Backend(_)),
+                Outcome::Refused | Outcome::RefusedForNow => {
+                    assert_error!(result, LockError::Backend(_))
+                }
                 Outcome::SilentBefore | Outcome::SilentAfter => {
                     assert_error!(result, LockError::Connection(source)
                         if source.downcast_ref() == Some(&NoAnswer(OPERATION_TIMEOUT)));
