@@ -67,6 +67,7 @@ pub mod history;
 pub mod listening;
 #[cfg(unix)]
 pub mod nemesis;
+pub mod outage;
 mod polled;
 #[cfg(target_os = "linux")]
 pub mod proxy;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributed_lock_core::prelude::*;
 use distributed_lock_postgres::PostgresLockProvider;
+use distributed_lock_testkit::outage;
 use distributed_lock_testkit::servers::{PostgresServer, Signal};
 use tokio::time::Instant;
 
@@ -138,4 +139,16 @@ async fn works_again(here: &PostgresLockProvider, since: Instant) {
         assert!(since.elapsed() <= WORKS_AGAIN, "not again after {:?}", since.elapsed());
         tokio::time::sleep(20 * MS).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_50_waits_behind_the_own_process_survive_a_restart() {
+    let server = PostgresServer::start(&[]);
+    let here = PostgresLockProvider::builder().connection_string(server.url()).build().await;
+    outage::waits_survive(&here.unwrap(), async || {
+        server.kill();
+        tokio::time::sleep(3 * SECOND).await;
+        server.restart();
+    })
+    .await;
 }

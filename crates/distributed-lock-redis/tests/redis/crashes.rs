@@ -1,6 +1,7 @@
 //! Servers that are killed, stopped and restarted.
 
 use distributed_lock_core::prelude::*;
+use distributed_lock_testkit::outage;
 use distributed_lock_testkit::servers::RedisServer;
 
 use crate::{MS, SECOND, freed, held, is_held, leased, provider, timed, told_of_loss};
@@ -83,4 +84,18 @@ async fn the_same_provider_works_after_a_restart() {
         server.restart();
     }
     held(&here, "again").await.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_50_waits_behind_the_own_process_survive_a_restart() {
+    for args in [&[][..], &["--appendonly", "yes"]] {
+        let server = RedisServer::start(args);
+        let here = leased(&server.url(), 3 * SECOND).await;
+        outage::waits_survive(&here, async || {
+            server.kill();
+            tokio::time::sleep(3 * SECOND).await;
+            server.restart();
+        })
+        .await;
+    }
 }

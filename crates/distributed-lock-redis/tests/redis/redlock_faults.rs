@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributed_lock_core::prelude::*;
 use distributed_lock_redis::RedisLockProvider;
+use distributed_lock_testkit::outage;
 use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::{ClockShift, RedisServer, Toward};
 use tokio::time::{Instant, timeout};
@@ -305,4 +306,17 @@ async fn row_42_a_group_in_a_black_hole_costs_one_operation_timeout() {
     while here.acquire_lock("hole", Some(SECOND)).await.is_err() {
         assert!(began.elapsed() < SECOND * 5, "it does not work again");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_50_waits_behind_the_own_process_survive_a_restart_of_all() {
+    let servers = ["--appendonly", "yes"];
+    let group = Group::of((0..3).map(|_| RedisServer::start(&servers)).collect());
+    let here = group.builder().expiry(LEASE).build().await.unwrap();
+    outage::waits_survive(&here, async || {
+        group.0.iter().for_each(RedisServer::kill);
+        tokio::time::sleep(3 * SECOND).await;
+        group.0.iter().for_each(RedisServer::restart);
+    })
+    .await;
 }
