@@ -3,17 +3,17 @@
 
 use std::borrow::Cow;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
 use crate::driver::ReportLoss;
 use crate::instruments::Instruments;
 use crate::lease::LeaseEnd;
 use crate::queue::Ticket;
+use crate::sync::{
+    AtomicU8, AtomicU64, CancellationToken, Mutex, OnceLock, Ordering, PoisonError, fence,
+};
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -194,49 +194,5 @@ impl<K: Clone + Eq + Hash> Claim<K> {
 impl<K: Clone + Eq + Hash + Send + Sync> ReportLoss for Claim<K> {
     fn report(&self, reason: String) {
         self.lose(&reason);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::mode::Mode;
-    use crate::queue::{LocalQueue, WaitMode};
-
-    fn claim(clock: &ManualClock) -> Claim<u8> {
-        let ticket = LocalQueue::new().join(1, Mode::Exclusive, WaitMode::Tries);
-        let instruments = Instruments::new("test", Arc::new(clock.clone()));
-        Claim::new(&Arc::from("test"), ticket, &instruments)
-    }
-
-    #[test]
-    fn loss_after_a_clean_release_is_not_signalled() {
-        let claim = claim(&ManualClock::default());
-        assert_eq!(claim.close(), Ok(()));
-        claim.lose("too late");
-        assert!(!claim.is_lost() && !claim.signal().is_cancelled());
-    }
-
-    #[test]
-    fn a_lease_is_lost_by_the_clock_alone_and_for_good() {
-        let clock = ManualClock::default();
-        let claim = claim(&clock);
-        claim.set_deadline(Moment::from_nanos(10));
-        assert_eq!(claim.remaining(), Some(Duration::from_nanos(10)));
-        clock.advance(Duration::from_nanos(10));
-        assert!(claim.is_lost() && claim.signal().is_cancelled());
-        claim.set_deadline(Moment::from_nanos(1000));
-        assert!(claim.is_lost(), "an extension that comes too late changes nothing");
-        assert!(claim.close().is_err());
-    }
-
-    #[test]
-    fn users_can_cancel_their_token_without_losing_the_lock() {
-        let claim = claim(&ManualClock::default());
-        claim.public_token().cancel();
-        assert!(!claim.is_lost() && !claim.signal().is_cancelled());
-        claim.lose("gone");
-        assert!(claim.signal().is_cancelled());
     }
 }

@@ -44,8 +44,9 @@ pub enum LeaseEnd {
 }
 
 impl LeaseEnd {
-    /// What its holder is told.
-    pub(crate) fn reason(self) -> &'static str {
+    /// What the loss gives as its reason.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
         match self {
             Self::RanOut => "its lease ran out before it was extended",
             Self::Refused => "the server refused to extend it",

@@ -31,6 +31,9 @@
 pub mod background;
 pub mod blocking;
 mod claim;
+#[cfg(test)]
+#[path = "claim/tests.rs"]
+mod claim_tests;
 pub mod clock;
 pub mod driver;
 mod engine;
@@ -55,6 +58,10 @@ pub mod prelude;
 mod provider;
 mod provider_ext;
 mod queue;
+#[cfg(test)]
+#[path = "queue/tests.rs"]
+mod queue_tests;
+mod sync;
 pub mod telemetry;
 pub mod timeout;
 pub mod timers;

@@ -8,16 +8,18 @@
 //! is under way (a first request, a release, a withdrawal) is waited for, so that "held" never means
 //! "could not find out".
 
+// Named in full, so that the file can be a module of another crate, too.
+#[path = "queue/key_queue.rs"]
 mod key_queue;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::mode::Mode;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 use key_queue::{KeyQueue, Stage};
 
 /// Whether a ticket stays in the queue when it cannot go on.
@@ -56,6 +58,12 @@ impl<K: Clone + Eq + Hash> LocalQueue<K> {
         drop(keys);
         wake(woken);
         Ticket { queue: Arc::clone(self), tickets, key, id, mode, stage: Mutex::new(stage) }
+    }
+
+    /// Whether it has forgotten every key.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.keys).is_empty()
     }
 
     fn number(&self) -> u64 {
@@ -239,6 +247,3 @@ impl<K: Clone + Eq + Hash> Drop for Ticket<K> {
         self.leave();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,7 @@
-use super::*;
+use std::sync::Arc;
+
+use crate::mode::Mode;
+use crate::queue::{LocalQueue, Ticket, WaitMode};
 
 type Queue = Arc<LocalQueue<&'static str>>;
 
@@ -23,7 +26,7 @@ fn a_free_key_admits_at_once_and_leaves_no_line_behind() {
     ticket.ending();
     ticket.leave();
     ticket.leave();
-    assert!(lock(&queue.keys).is_empty());
+    assert!(queue.is_empty());
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn five_hundred_in_line_leave_in_any_order() {
     drop(holder);
     assert_eq!(tickets[0].decision(), Some(true));
     drop(tickets);
-    assert!(lock(&queue.keys).is_empty());
+    assert!(queue.is_empty());
 }
 
 #[test]
