@@ -54,6 +54,12 @@ fn attempts_while_waiting_are_counted() {
 }
 
 #[test]
+fn tasks_with_one_deadline_all_time_out() {
+    waiting::tasks_with_one_deadline_all_time_out(Memory::lasting);
+    waiting::tasks_with_one_deadline_all_time_out(Memory::leased);
+}
+
+#[test]
 fn a_lost_wake_up_costs_one_fallback_period() {
     waiting::a_lost_wake_up_costs_one_fallback_period(Memory::lasting);
     waiting::a_lost_wake_up_costs_one_fallback_period(Memory::leased);

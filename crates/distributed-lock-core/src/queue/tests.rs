@@ -1,3 +1,4 @@
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::mode::Mode;
@@ -165,4 +166,63 @@ fn a_refused_try_does_not_hide_who_can_go_on() {
     assert_eq!((writer_tries.decision(), second_reader.decision()), (None, None));
     reader.held();
     assert_eq!((writer_tries.decision(), second_reader.decision()), (Some(false), Some(true)));
+}
+
+#[test]
+fn waiters_that_give_up_together_cost_little_each() {
+    let cost_of = |waiters: u32| {
+        let queue = LocalQueue::new();
+        let holder = exclusive(&queue, WaitMode::Waits);
+        holder.held();
+        let tickets: Vec<_> = (0..waiters).map(|_| exclusive(&queue, WaitMode::Waits)).collect();
+        let began = tokio::time::Instant::now();
+        for ticket in &tickets {
+            ticket.stop_waiting();
+            assert_eq!(ticket.decision(), Some(false));
+        }
+        drop(tickets);
+        began.elapsed() / waiters
+    };
+    let few = (0..3).map(|_| cost_of(1_000)).min().unwrap();
+    let many = (0..3).map(|_| cost_of(30_000)).min().unwrap();
+    // Quadratic would be thirty times as much.
+    assert!(many <= 8 * few, "{many:?} each of 30,000, {few:?} each of 1,000");
+}
+
+#[test]
+fn a_refusal_by_the_backend_answers_those_that_only_tried_by_then() {
+    let queue = LocalQueue::new();
+    let first = exclusive(&queue, WaitMode::Waits);
+    let behind: Vec<_> = (0..3).map(|_| exclusive(&queue, WaitMode::Waits)).collect();
+    behind.iter().for_each(Ticket::stop_waiting);
+    let began = first.begin_request();
+    let later = exclusive(&queue, WaitMode::Tries);
+    first.refused(began);
+    assert!(behind.iter().all(|ticket| ticket.decision() == Some(false)));
+    assert_eq!(later.decision(), None, "it came after the request");
+    first.leave();
+    assert_eq!(later.decision(), Some(true));
+}
+
+#[test]
+fn wakers_run_when_the_queue_is_unlocked() {
+    struct Rejoins(std::sync::Mutex<Option<Queue>>);
+    impl std::task::Wake for Rejoins {
+        fn wake(self: Arc<Self>) {
+            // Locks what is locked while tickets change their stage.
+            if let Some(queue) = self.0.lock().unwrap().take() {
+                drop(exclusive(&queue, WaitMode::Tries));
+            }
+        }
+    }
+    let queue = LocalQueue::new();
+    let holder = exclusive(&queue, WaitMode::Waits);
+    holder.held();
+    let waiting = exclusive(&queue, WaitMode::Waits);
+    let waker = Arc::new(Rejoins(std::sync::Mutex::new(Some(Arc::clone(&queue))))).into();
+    let mut admitted = std::pin::pin!(waiting.admitted());
+    let polled = admitted.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    holder.leave();
+    assert_eq!(waiting.decision(), Some(true));
 }

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use distributed_lock_core::clock::TokioClock;
 use distributed_lock_core::driver::Driver;
+use distributed_lock_core::error::LockError;
 use distributed_lock_core::traits::{DistributedLock, LockHandle, LockProvider, LockProviderExt};
 use tokio::time::{Instant, sleep};
 
 use super::{Call, OPERATION_TIMEOUT, Outcome, Store, TICK, When, scripted};
 use crate::polled::start_waiting;
 use crate::runtimes::run_paused;
+use crate::verdicts::assert_error;
 
 /// One waiting task, or a hundred of one process together, ask the server no more than once in a
 /// fallback period; and all get the lock when it is free.
@@ -64,4 +66,32 @@ pub fn a_lost_wake_up_costs_one_fallback_period<S: Store>(store: impl Fn() -> S)
             handle.release().await.expect("a clean release");
         });
     }
+}
+
+/// A thousand tasks with one deadline behind another process all time out; the server is asked a few times,
+/// not once by each.
+pub fn tasks_with_one_deadline_all_time_out<S: Store>(store: impl Fn() -> S) {
+    const TASKS: usize = 1_000;
+    const GIVEN: Duration = Duration::from_secs(3);
+    run_paused(async {
+        let (store, clock) = (store(), TokioClock::default());
+        let ((here, script), (there, _)) = (scripted(&store, clock), scripted(&store, clock));
+        let held = there.acquire_lock("one deadline", None).await.expect("a free lock");
+        let waiters: Vec<_> = (0..TASKS)
+            .map(|_| {
+                let lock = here.create_lock("one deadline");
+                start_waiting(async move { lock.acquire(Some(GIVEN)).await.map(drop) })
+            })
+            .collect();
+        sleep(GIVEN - OPERATION_TIMEOUT).await;
+        let before = script.calls(Call::TryAcquire);
+        script.spoil(Call::TryAcquire, When::From(1), Outcome::Late(OPERATION_TIMEOUT / 10));
+        for waiter in waiters {
+            let result = waiter.await.expect("a task that waits");
+            assert_error!(result, LockError::Timeout(GIVEN));
+        }
+        let asked = script.calls(Call::TryAcquire) - before;
+        assert!(asked <= 3, "{asked} requests for {TASKS} tasks");
+        held.release().await.expect("a clean release");
+    });
 }
