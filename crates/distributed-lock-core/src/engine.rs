@@ -15,7 +15,7 @@ use crate::background::{BoxFuture, Home, spawn_to_the_end};
 use crate::claim::Claim;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::driver::{Attempt, Driver, Lease, LossReporter};
-use crate::error::{LockError, LockResult, NoAnswer};
+use crate::error::{AbandonedRelease, LockError, LockResult, NoAnswer};
 use crate::guarantees::HoldEnds;
 use crate::handle::Handle;
 use crate::hold::{Hold, Holds};
@@ -229,7 +229,14 @@ impl<D: Driver> Engine<D> {
         }
         self.forget_lease(&hold);
         hold.claim.ticket.ending();
-        let mut unfinished = Unfinished { engine: self, hold: Some(&hold) };
+        let work = Box::pin(Arc::clone(self).finish_release(Arc::clone(&hold)));
+        let result = self.watchdog.run(&hold.claim, work).await;
+        // Abandoned because its task did not run for too long, it is finished in the background.
+        result.unwrap_or_else(|| Err(LockError::connection(AbandonedRelease)))
+    }
+
+    async fn finish_release(self: Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
+        let mut unfinished = Unfinished { engine: &self, hold: Some(&hold) };
         let limit = self.options.operation_timeout;
         let result = self.timers.bounded(limit, self.driver.release(&hold.grant)).await;
         unfinished.hold = None;

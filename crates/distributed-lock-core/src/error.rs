@@ -141,6 +141,12 @@ pub struct Transient(#[source] Source);
 #[error("no answer within {0:?}")]
 pub struct NoAnswer(pub Duration);
 
+/// Source of [`LockError::Connection`] when the task that released a lock did not run for so long that the
+/// release is finished in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its task did not run for too long; the release is finished in the background")]
+pub struct AbandonedRelease;
+
 /// Source of [`LockError::Connection`] when the grant arrived after its lease had already run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the grant took longer than its lease lasts; it was given back")]

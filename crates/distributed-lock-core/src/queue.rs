@@ -142,11 +142,11 @@ impl<K: Clone + Eq + Hash> Ticket<K> {
         }
     }
 
-    /// Whether its request may be under way or it waits at the server: what it may have there is
-    /// another's obstacle.
-    pub(crate) fn is_admitted(&self) -> bool {
+    /// Whether others wait for what it does: a request or a release is under way, or it waits at the
+    /// server.
+    pub(crate) fn is_obstacle(&self) -> bool {
         let tickets = lock(&self.tickets);
-        matches!(self.stage_in(&tickets), Stage::Trying | Stage::Waiting)
+        matches!(self.stage_in(&tickets), Stage::Trying | Stage::Waiting | Stage::Ending { .. })
     }
 
     /// From now on the ticket only tries.

@@ -1,11 +1,12 @@
-//! Acquires whose task has stopped polling them.
+//! Acquires and releases whose task has stopped polling them.
 //!
 //! A pending acquire may have a request, a queue position or even the lock at the backend. If its task
 //! does not poll it any more (the future was polled once and then left alone, or synchronous code blocks
 //! the runtime), everybody else would wait for it without end. So a pending acquire lives in a shared
 //! [`Slot`], and a task on the library thread looks after all of a provider: an admitted acquire that is
 //! not polled for about an operation timeout is dropped, which withdraws it like any cancellation. When
-//! its task polls it again, it starts anew at the tail.
+//! its task polls it again, it starts anew at the tail. A release is looked after in the same way: dropped,
+//! it is finished in the background.
 //!
 //! The pattern is known as "futurelock" (Oxide Computer, RFD 609).
 
@@ -71,7 +72,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Watchdog<K> {
         Arc::new(Self { round: limit / ROUNDS, timers, state, next })
     }
 
-    /// Runs an acquire; `None` if it was abandoned because its task did not poll it for too long.
+    /// Runs an acquire or a release; `None` if it was abandoned because its task did not poll it for too long.
     ///
     /// What is ready at once costs nothing here.
     pub(crate) async fn run<T: Send + 'static>(
@@ -108,7 +109,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Watchdog<K> {
 
     /// Has an admitted acquire polled once a round, so that its task is seen to run.
     fn beat(&self, claim: &Claim<K>, heartbeat: &mut Option<Timer>, context: &mut Context<'_>) {
-        if !claim.ticket.is_admitted() || require_runtime().is_err() {
+        if !claim.ticket.is_obstacle() || require_runtime().is_err() {
             *heartbeat = None;
             return;
         }
@@ -150,7 +151,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Watchdog<K> {
         let mut left_alone = Vec::new();
         for (id, pending) in &mut state.pending {
             let polls = pending.slot.polls();
-            if polls != pending.polls || !pending.claim.ticket.is_admitted() {
+            if polls != pending.polls || !pending.claim.ticket.is_obstacle() {
                 pending.polls = polls;
                 pending.rounds = 0;
             } else {
@@ -298,7 +299,7 @@ impl<T: Send> Abandon for Slot<T> {
         let (work, waker) = (state.work.take(), state.waker.take());
         drop(state);
         if work.is_some() {
-            tracing::debug!("an acquire that its task does not poll is withdrawn");
+            tracing::debug!("an acquire or a release that its task does not poll is dropped");
         }
         drop(work);
         // A task that runs again after all starts anew.

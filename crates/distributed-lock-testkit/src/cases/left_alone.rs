@@ -24,8 +24,23 @@ pub fn an_acquire_that_is_polled_once_holds_up_no_other(backend: &impl Backend) 
             behind_another_process(backend),
             of_a_free_lock(backend),
             for_another_process(backend),
+            a_release(backend),
         )
     });
+}
+
+/// A release that is polled once and then left alone.
+async fn a_release(backend: &impl Backend) {
+    let (here, there, name) = two_processes(backend, "release left alone").await;
+    let held = granted(here.try_acquire_lock(&name).await);
+    let mut alone = Polled::new(held.release());
+    if alone.poll().is_pending() {
+        let bound = Some(backend.operation_timeout() + SLACK);
+        let next = here.acquire_lock(&name, bound).await;
+        next.expect("the lock, in time").release().await.expect("a clean release");
+        let next = there.acquire_lock(&name, Some(OTHERS_GO_ON_WITHIN)).await;
+        next.expect("the lock, in time").release().await.expect("a clean release");
+    }
 }
 
 async fn behind_its_own_process(backend: &impl Backend) {
