@@ -81,6 +81,7 @@ pub enum TokenDurability {
 pub enum WaitOrder {
     /// Whoever comes first when the lock is free.
     Unordered,
-    /// First come, first served, while the connections of those who wait last.
+    /// First come, first served, while the connections of those who wait last, and for a wait that did not
+    /// have to begin anew for the sake of others (PostgreSQL: after 50 s, while an index is built).
     FirstComeFirstServed,
 }

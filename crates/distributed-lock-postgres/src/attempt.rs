@@ -1,9 +1,13 @@
 //! What an attempt has at the server.
 
 use std::fmt;
+use std::time::Duration;
 
 use distributed_lock_core::error::LockResult;
 
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::connection::{Sessions, WaitingTurn, turn_length};
 use crate::driver::Locked;
 use crate::in_flight::InFlight;
 use crate::waiter::Waiter;
@@ -30,7 +34,20 @@ impl Answer {
 /// before the next begins. So an attempt never waits for what it has already, and nothing that it
 /// has sent is forgotten.
 #[derive(Default)]
-pub struct PostgresPlace(State);
+pub struct PostgresPlace {
+    state: State,
+    /// The position in the queue for a session to wait with.
+    turn: Option<WaitingTurn>,
+    /// How often it has given up such a session for another wait.
+    stepped_aside: u32,
+}
+
+/// A session to wait with is free for an attempt.
+pub(crate) struct Turn {
+    pub(crate) permit: OwnedSemaphorePermit,
+    /// How long the wait keeps it while others have none.
+    pub(crate) length: Duration,
+}
 
 #[derive(Default)]
 enum State {
@@ -46,7 +63,7 @@ enum State {
 impl PostgresPlace {
     /// Whether it has anything at the server.
     pub(crate) fn is_something(&self) -> bool {
-        !matches!(self.0, State::Nothing)
+        !matches!(self.state, State::Nothing)
     }
 
     /// What the wait or the request under way has brought by now, or else what a new request brings.
@@ -56,9 +73,9 @@ impl PostgresPlace {
         F: Future<Output = LockResult<Option<Request>>>,
     {
         loop {
-            match &mut self.0 {
+            match &mut self.state {
                 State::Nothing => match ask().await? {
-                    Some(request) => self.0 = State::Asked(request),
+                    Some(request) => self.state = State::Asked(request),
                     None => return Ok(None),
                 },
                 State::Asked(_) => match self.answer().await? {
@@ -70,7 +87,8 @@ impl PostgresPlace {
                 State::Waits(waiter) => {
                     let looked = waiter.look().await;
                     if waiter.has_ended() {
-                        self.0 = State::Nothing;
+                        self.stepped_aside += u32::from(waiter.has_stepped_aside());
+                        self.state = State::Nothing;
                     }
                     return looked;
                 }
@@ -80,18 +98,33 @@ impl PostgresPlace {
     }
 
     /// Completes with the lock, or without it when the wait was interrupted. What was asked before is
-    /// answered first. `start` begins a wait, unless as many wait as may.
-    pub(crate) async fn wait<F>(&mut self, start: impl Fn() -> F) -> LockResult<Option<Locked>>
+    /// answered first. `start` begins a wait when it is this attempt's turn to have a session for it,
+    /// unless there are as many sessions as may be.
+    pub(crate) async fn wait<F>(
+        &mut self,
+        sessions: &Sessions,
+        start: impl Fn(Turn) -> F,
+    ) -> LockResult<Option<Locked>>
     where
         F: Future<Output = LockResult<Option<Waiter>>>,
     {
         loop {
-            match &mut self.0 {
-                State::Nothing => match start().await? {
-                    Some(waiter) => self.0 = State::Waits(Box::new(waiter)),
-                    // The fallback period's tries are left.
-                    None => return std::future::pending().await,
-                },
+            match &mut self.state {
+                State::Nothing => {
+                    let permit =
+                        self.turn.get_or_insert_with(|| sessions.waiting_turn()).taken().await;
+                    self.turn = None;
+                    let length = turn_length(self.stepped_aside);
+                    let started = match permit {
+                        Some(permit) => start(Turn { permit, length }).await?,
+                        None => None,
+                    };
+                    match started {
+                        Some(waiter) => self.state = State::Waits(Box::new(waiter)),
+                        // The fallback period's tries are left.
+                        None => return std::future::pending().await,
+                    }
+                }
                 State::Asked(_) => {
                     if let Answer::Granted(locked) = self.answer().await? {
                         return Ok(Some(locked));
@@ -99,7 +132,7 @@ impl PostgresPlace {
                 }
                 State::Waits(waiter) => {
                     let granted = waiter.granted().await;
-                    self.0 = State::Nothing;
+                    self.state = State::Nothing;
                     return granted;
                 }
                 State::Unwanted(_) => self.undo().await?,
@@ -109,8 +142,9 @@ impl PostgresPlace {
 
     /// Leaves nothing at the server. May be dropped and called again, from another runtime too.
     pub(crate) async fn undo(&mut self) -> LockResult<()> {
+        self.turn = None;
         loop {
-            let granted = match &mut self.0 {
+            let granted = match &mut self.state {
                 State::Nothing => return Ok(()),
                 // Nothing is held after an error.
                 State::Asked(_) => match self.answer().await {
@@ -123,21 +157,21 @@ impl PostgresPlace {
                     None
                 }
             };
-            self.0 = granted.map_or(State::Nothing, State::Unwanted);
+            self.state = granted.map_or(State::Nothing, State::Unwanted);
         }
     }
 
     async fn answer(&mut self) -> LockResult<Answer> {
-        let State::Asked(request) = &self.0 else { return Ok(Answer::AskAgain) };
+        let State::Asked(request) = &self.state else { return Ok(Answer::AskAgain) };
         let answer = request.answer().await;
-        self.0 = State::Nothing;
+        self.state = State::Nothing;
         answer
     }
 }
 
 impl fmt::Debug for PostgresPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.0 {
+        let state = match &self.state {
             State::Nothing => "Nothing",
             State::Asked(_) => "Asked",
             State::Waits(_) => "Waits",

@@ -85,6 +85,10 @@ impl fmt::Debug for PostgresLockProviderBuilder {
 impl PostgresLockProviderBuilder {
     /// Sets where to connect to: a URL or `key=value` pairs, as libpq has them. Required.
     ///
+    /// Locks belong to a database. Where none is named, PostgreSQL takes the one with the user's name, so
+    /// two users would not exclude each other: name it (`postgres://user@host/database`). Without it a
+    /// warning is logged.
+    ///
     /// `sslmode` is `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; without it,
     /// `verify-full`, or `disable` if every host is this machine. `sslrootcert` is a file of
     /// certificates in PEM, or `system`, the default. The server's name must be among its certificate's
@@ -119,7 +123,8 @@ impl PostgresLockProviderBuilder {
     }
 
     /// Sets how many of the sessions may wait at the same time, one for each name that is waited for.
-    /// Default: 8. Beyond that, a waiter asks once a second.
+    /// Default: 8. Beyond that, waits take turns: each has a session for a second at first, then for
+    /// twice as long, and so on; in between it asks once a second. With 0 it only asks.
     pub fn max_waiting_sessions(mut self, sessions: usize) -> Self {
         self.max_waiting_sessions = sessions;
         self
@@ -181,8 +186,9 @@ impl PostgresLockProviderBuilder {
     /// Connects and builds the provider.
     ///
     /// # Errors
-    /// [`LockError::Config`] if an option cannot be used, the sequence is not there, or a pooler
-    /// changes servers between transactions; [`LockError::Connection`] if the server cannot be
+    /// [`LockError::Config`] if an option cannot be used, the sequence is not there, a pooler changes
+    /// servers between transactions, the server asks for a password that is not given, or there is no
+    /// runtime; [`LockError::Connection`] if the server cannot be
     /// reached; [`LockError::Backend`] if it refuses, or is a standby.
     pub async fn build(self) -> LockResult<PostgresLockProvider> {
         let engine = self.engine.clone();
@@ -196,10 +202,23 @@ impl PostgresLockProviderBuilder {
     /// As [`build`](Self::build).
     pub async fn build_driver(self) -> LockResult<PostgresDriver> {
         self.check()?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(LockError::Config(
+                "build() needs a tokio runtime with timers and I/O; code that is not async can use the \
+                 module `blocking`"
+                    .into(),
+            ));
+        }
         let Some(connection_string) = &self.connection_string else {
             return Err(LockError::Config("connection_string is missing".into()));
         };
         let mut target = Target::parse(connection_string)?;
+        if !target.names_database() {
+            tracing::warn!(
+                "the connection string names no database, so PostgreSQL takes the one with the user's \
+                 name: other users' locks are not excluded"
+            );
+        }
         if let Some(name) = &self.application_name {
             target = target.with_application_name(name);
         }

@@ -7,21 +7,43 @@ use thiserror::Error as ThisError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// What the server answered is [`LockError::Backend`]; that it did not answer is
-/// [`LockError::Connection`].
+/// Refusals that pass by themselves, by SQLSTATE or its class. They end no wait, and `is_retryable`
+/// is true for them.
+const PASSING: [(&str, &str); 8] = [
+    ("25006", "read-only for the moment, or a standby"),
+    ("40", "the server undid it: a conflict with recovery, a deadlock among others"),
+    ("53", "out of memory, disk, connections or file handles"),
+    ("55000", "not in the state for it: recovering, or not accepting connections to the database"),
+    ("55006", "the database is in use for something else"),
+    ("55P03", "a lock was not free within a time limit"),
+    ("57014", "interrupted by an administrator or a time limit"),
+    ("58030", "an input or output error of the server's"),
+];
+
+/// What the server answered is [`LockError::Backend`], and transient if it passes by itself; that it did
+/// not answer, or ended the session, is [`LockError::Connection`].
 pub(crate) fn classify(error: Error) -> LockError {
-    let Some(refusal) = error.as_db_error() else { return LockError::connection(error) };
-    match refusal.code().code() {
-        "53200" => LockError::backend(LockTableFull(error)),
-        code if ends_the_session(code) => LockError::connection(error),
-        _ => LockError::backend(error),
+    let Some(code) = error.code().cloned() else { return LockError::connection(error) };
+    let code = code.code();
+    if ends_the_session(code) {
+        LockError::connection(error)
+    } else if code == "53200" {
+        LockError::transient(LockTableFull(error))
+    } else if passes(code) {
+        LockError::transient(error)
+    } else {
+        LockError::backend(error)
     }
 }
 
-/// Classes 08 (connection exception) and 57P (operator intervention), and too many connections: the
-/// same request may succeed in another session, or later.
-fn ends_the_session(code: &str) -> bool {
-    code.starts_with("08") || code.starts_with("57P") || code == "53300"
+pub(crate) fn passes(code: &str) -> bool {
+    PASSING.iter().any(|(passing, _)| code.starts_with(passing))
+}
+
+/// Classes 08 (connection exception) and 57P (operator intervention: starting up, shutting down,
+/// terminated by an administrator): the same request may succeed in another session, or later.
+pub(crate) fn ends_the_session(code: &str) -> bool {
+    code.starts_with("08") || code.starts_with("57P")
 }
 
 /// Whether the server could not read a name, or found that it means something else.
@@ -33,9 +55,8 @@ pub(crate) fn is_about_a_name(error: &LockError) -> bool {
 
 /// Whether the server ended a statement because somebody asked it to.
 pub(crate) fn was_cancelled(error: &LockError) -> bool {
-    let LockError::Backend(source) = error else { return false };
-    let refusal = source.downcast_ref::<Error>().and_then(Error::code);
-    refusal == Some(&SqlState::QUERY_CANCELED)
+    let code = error.find_source::<Error>().and_then(Error::code);
+    code == Some(&SqlState::QUERY_CANCELED)
 }
 
 /// Source of [`LockError::Backend`]: the server has no memory for one more lock.
@@ -75,3 +96,25 @@ pub struct NoConnection(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
 #[error("the session with the server ended")]
 pub struct EndedSession;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_54_refusals_that_pass_are_told_apart_by_their_codes() {
+        for code in
+            ["53300", "53200", "53000", "53100", "25006", "40P01", "40001", "55000", "57014"]
+        {
+            assert!(passes(code) && !ends_the_session(code), "{code}");
+        }
+        // Starting up, shutting down, terminated, a lost connection.
+        for code in ["57P03", "57P01", "57P02", "57P05", "08006", "08P01"] {
+            assert!(ends_the_session(code), "{code}");
+        }
+        // A wrong password, no such database, no privilege, no such function, a syntax error.
+        for code in ["28P01", "28000", "3D000", "42501", "42883", "42601", "22023", "0A000"] {
+            assert!(!passes(code) && !ends_the_session(code), "{code}");
+        }
+    }
+}

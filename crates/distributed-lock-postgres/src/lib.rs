@@ -24,7 +24,11 @@
 //!   together. The holder is told at once when the connection breaks, and within twice the
 //!   [`keepalive_cadence`] (10 s) when it falls silent; the server lets go later than that.
 //! - A process waits in the server's queue, first come, first served, for as long as its session lasts;
-//!   a session that is lost meanwhile is replaced, at the end of the queue. Reader-writer locks are
+//!   a session that is lost meanwhile is replaced, at the end of the queue. So is a statement that has
+//!   waited for 50 s, or for whose snapshot an index is being built (`CREATE INDEX CONCURRENTLY`): the
+//!   server keeps a snapshot for it, which would hold up vacuum and such builds for as long as it waits. Where
+//!   more names are waited for than sessions may wait ([`max_waiting_sessions`]), waits take turns, and
+//!   each begins at the end of the queue. Reader-writer locks are
 //!   served in that order, too: a reader behind a writer that waits, waits. The readers of one process
 //!   share one lock at the server; a reader may join them without asking the server within 100 ms of
 //!   the last time that a reader of theirs did.
@@ -54,13 +58,20 @@
 //! # What the user may do
 //!
 //! The user needs `CONNECT` on the database, and `USAGE` on the sequence, if there is one. Waits are
-//! cancelled by `pg_cancel_backend`, and the holder that a waiter is told of is read from
-//! `pg_stat_activity`: both need no more than to be the same user.
+//! cancelled by the cancel protocol, which needs no privilege, also where the user becomes another role
+//! (`ALTER ROLE … SET role`). Statements name nothing outside `pg_catalog`, whatever the `search_path` is;
+//! only the name of a [`fencing_sequence`] is looked up there: give it with its schema.
+//!
+//! # The server's log
+//! A wait that is ended, by its deadline or to be begun anew, is an entry in the server's log
+//! (`canceling statement due to user request`). With `log_lock_waits = on`, a wait is logged as one by `psql`; the
+//! server then notices after a minute instead of half a second that a waiting client is gone.
 //!
 //! [`acquire_in`]: PostgresLockProvider::acquire_in
 //! [Fencing tokens]: distributed_lock_core::traits::LockHandle::fencing_token
 //! [`fencing_sequence`]: PostgresLockProviderBuilder::fencing_sequence
 //! [`keepalive_cadence`]: PostgresLockProviderBuilder::keepalive_cadence
+//! [`max_waiting_sessions`]: PostgresLockProviderBuilder::max_waiting_sessions
 //! [`use_transaction`]: PostgresLockProviderBuilder::use_transaction
 
 mod attempt;

@@ -6,8 +6,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::connection::{Form, LockEnd, Session, Sessions, Span, WaitingSession};
+use crate::connection::{
+    Form, LockEnd, Session, Sessions, Span, SteppingAside, WaitingSession, interrupt,
+};
 use crate::driver::Locked;
 use crate::error::EndedSession;
 use crate::held::Held;
@@ -29,10 +31,15 @@ pub(crate) struct Waiter {
     waiting: Option<InFlight<LockResult<Option<Locked>>>>,
     about: Arc<About>,
     sessions: Arc<Sessions>,
-    /// When the session was last seen alive.
+    /// How long it keeps its session while other waits have none.
+    turn: Duration,
+    /// It is giving up its session for one of them.
+    stepping_aside: Option<SteppingAside>,
+    began: Instant,
+    /// When the session was last looked after.
     seen: Instant,
-    /// It was seen not to wait, though no answer has come.
-    is_doubtful: bool,
+    /// Since when it was seen not to wait, though no answer has come.
+    doubtful_since: Option<Instant>,
     cancelled_since: Option<Instant>,
 }
 
@@ -49,9 +56,25 @@ struct About {
     stop: Notify,
     /// The statement that blocks need not be sent any more.
     is_stopped: AtomicBool,
+    /// The second statement that blocks, beside a session at the head of the queue, is to be sent anew.
+    renew: Notify,
+    /// When the statement that blocks was sent last; `None` if none is under way.
+    blocked_since: Mutex<Option<Instant>>,
 }
 
 impl About {
+    /// A statement that blocks is sent; it has ended when this is dropped.
+    fn begin_blocking(&self) -> Blocking<'_> {
+        *self.blocked_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Blocking(self)
+    }
+
+    /// How long it has blocked, or may have.
+    fn blocked_for(&self) -> Option<Duration> {
+        let since = self.blocked_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
+    }
+
     fn of(session: &Arc<Session>) -> Self {
         Self {
             session: Arc::clone(session),
@@ -60,12 +83,27 @@ impl About {
             looked: Notify::new(),
             stop: Notify::new(),
             is_stopped: AtomicBool::new(false),
+            renew: Notify::new(),
+            blocked_since: Mutex::new(None),
         }
     }
 }
 
-/// How long to wait between two looks at a statement that is to be interrupted.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a statement may block: it has a snapshot, before which the server's vacuum keeps everything.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(50);
+
+/// The longest time between two looks after a session, so that index builds that wait for its snapshot
+/// are seen.
+const LOOK_AFTER: Duration = Duration::from_secs(4);
+
+/// A statement that blocks is under way.
+struct Blocking<'a>(&'a About);
+
+impl Drop for Blocking<'_> {
+    fn drop(&mut self) {
+        *self.0.blocked_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 /// What is waited for.
 pub(crate) enum Wanted {
@@ -74,7 +112,13 @@ pub(crate) enum Wanted {
 }
 
 impl Waiter {
-    pub(crate) fn start(session: WaitingSession, sessions: &Arc<Sessions>, wanted: Wanted) -> Self {
+    /// Begins to wait. While other waits have no session, it keeps its own for one `turn`.
+    pub(crate) fn start(
+        session: WaitingSession,
+        sessions: &Arc<Sessions>,
+        wanted: Wanted,
+        turn: Duration,
+    ) -> Self {
         let about = Arc::new(About::of(session.session()));
         let waiting = match wanted {
             Wanted::Lock(key, form, resource) => {
@@ -96,8 +140,11 @@ impl Waiter {
             waiting: Some(waiting),
             about,
             sessions: Arc::clone(sessions),
+            turn,
+            stepping_aside: None,
+            began: Instant::now(),
             seen: Instant::now(),
-            is_doubtful: false,
+            doubtful_since: None,
             cancelled_since: None,
         }
     }
@@ -119,46 +166,102 @@ impl Waiter {
         Poll::Ready(result)
     }
 
+    /// Whether it has given up its session for a wait that had none.
+    pub(crate) fn has_stepped_aside(&self) -> bool {
+        self.stepping_aside.is_some()
+    }
+
     /// What a wait has without waiting for anything but answers: the lock, if it was granted.
+    ///
+    /// It ends where its session is wanted by another wait, or its statement harms others. Then it is to
+    /// be begun anew.
     pub(crate) async fn look(&mut self) -> LockResult<Option<Locked>> {
-        if self.about.at_head.load(Ordering::Acquire) {
-            let about = Arc::clone(&self.about);
-            let looked = about.looked.notified();
-            about.look.notify_one();
-            return tokio::select! {
-                biased;
-                granted = self.granted() => granted,
-                () = looked => Ok(None),
-            };
+        if self.cancelled_since.is_some() {
+            return self.cancel().await;
         }
         let polled = poll_fn(|context| Poll::Ready(self.poll(context))).await;
         if let Poll::Ready(granted) = polled {
             return granted;
         }
-        self.check_session().await?;
-        Ok(None)
+        if self.began.elapsed() >= self.turn {
+            self.stepping_aside = self.sessions.step_aside();
+        }
+        let is_at_head = self.about.at_head.load(Ordering::Acquire);
+        if self.stepping_aside.is_some() {
+            return self.cancel().await;
+        }
+        if self.harms_others().await {
+            if !is_at_head {
+                return self.cancel().await;
+            }
+            self.about.renew.notify_one();
+        }
+        if is_at_head { self.look_for_permit().await } else { Ok(None) }
     }
 
-    /// Whether the server still sees the session wait, asked by another once in a keepalive's time:
-    /// on its own it cannot be asked.
-    async fn check_session(&mut self) -> LockResult<()> {
-        let session = &self.about.session;
-        if self.seen.elapsed() < self.sessions.options().keepalive {
-            return Ok(());
+    async fn look_for_permit(&mut self) -> LockResult<Option<Locked>> {
+        let about = Arc::clone(&self.about);
+        let looked = about.looked.notified();
+        about.look.notify_one();
+        tokio::select! {
+            biased;
+            granted = self.granted() => granted,
+            () = looked => Ok(None),
         }
+    }
+
+    /// Whether the snapshot of the statement that blocks is older than it may be, or an index build waits
+    /// for it to end. The session is looked after meanwhile.
+    async fn harms_others(&mut self) -> bool {
+        let Some(blocked) = self.about.blocked_for() else { return false };
+        if blocked >= LONGEST_STATEMENT {
+            return true;
+        }
+        // An index build may wait for one snapshot after the other.
+        let is_being_built = self.sessions.sees_index_build();
+        let pause = self.sessions.options().keepalive.min(LOOK_AFTER);
+        if !is_being_built && self.seen.elapsed() < pause {
+            return false;
+        }
+        match self.look_after().await {
+            // One that has begun to wait for snapshots after ours was taken may wait for ours, now or when
+            // those before it have ended.
+            Ok(waited_for) => {
+                self.seen = Instant::now();
+                self.sessions.see_index_build(waited_for.is_some());
+                waited_for.is_some_and(|waited_for| waited_for < blocked)
+            }
+            // Looked after at the next opportunity.
+            Err(error) => {
+                tracing::debug!(%error, "a waiting session is not looked after now");
+                false
+            }
+        }
+    }
+
+    /// Whether the server still sees the session wait, asked by another: on its own it cannot be asked.
+    /// Returns how long the latest index build has waited for snapshots.
+    async fn look_after(&mut self) -> LockResult<Option<Duration>> {
+        let session = &self.about.session;
         let other = self.sessions.beside(Some(session)).await?;
-        match other.sees_waiting(session).await? {
-            Some(true) => self.is_doubtful = false,
+        let seen = other.look_after(session).await?;
+        if self.about.at_head.load(Ordering::Acquire) {
+            return Ok(seen.and_then(|seen| seen.snapshots_waited_for));
+        }
+        match seen {
+            Some(seen) if seen.waits => self.doubtful_since = None,
             // It has an answer for us, which may be on its way, or lost.
-            Some(false) if !self.is_doubtful => self.is_doubtful = true,
-            Some(false) => {
-                other.terminate(session).await?;
+            Some(_) => {
+                let since = *self.doubtful_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < self.sessions.options().keepalive.min(LOOK_AFTER) {
+                    return Ok(seen.and_then(|seen| seen.snapshots_waited_for));
+                }
                 session.close("the answer to its wait was lost");
+                other.terminate(session).await?;
             }
             None => session.close("the server no longer knew it"),
         }
-        self.seen = Instant::now();
-        Ok(())
+        Ok(seen.and_then(|seen| seen.snapshots_waited_for))
     }
 
     /// Ends the wait; what it has brought all the same is to be released. May be dropped and called
@@ -169,37 +272,12 @@ impl Waiter {
         if since.elapsed() >= self.sessions.limits().operation_timeout {
             about.session.close("its wait could not be cancelled");
         }
-        about.is_stopped.store(true, Ordering::Release);
-        about.stop.notify_one();
-        let interruption = interrupt(Arc::clone(&self.sessions), about);
-        let granted = tokio::select! {
-            biased;
-            granted = self.granted() => granted,
-            () = interruption => self.granted().await,
-        };
+        if !about.is_stopped.swap(true, Ordering::SeqCst) {
+            about.stop.notify_one();
+            interrupt(&self.sessions, &about.session);
+        }
         // Nothing is held after an error.
-        Ok(granted.unwrap_or_default())
-    }
-}
-
-/// Interrupts the blocked statement, from a session that holds; returns when there is nothing more
-/// to be done.
-async fn interrupt(sessions: Arc<Sessions>, about: Arc<About>) {
-    let session = &about.session;
-    loop {
-        if about.at_head.load(Ordering::Acquire) || !session.is_alive() {
-            return;
-        }
-        let told = match sessions.beside(Some(session)).await {
-            Ok(other) => other.cancel_wait_of(session).await,
-            Err(error) => Err(error),
-        };
-        match told {
-            // Told, or it does not wait: the statement has not arrived yet, or its answer is on its
-            // way.
-            Ok(Some(_)) => tokio::time::sleep(LOOK_AGAIN).await,
-            Ok(None) | Err(_) => return session.close("its wait could not be cancelled"),
-        }
+        Ok(self.granted().await.unwrap_or_default())
     }
 }
 
@@ -236,13 +314,19 @@ async fn block(
         }
         Err(error) => return Err(error),
     }
-    if about.is_stopped.load(Ordering::Acquire) {
+    // From here on it is interrupted; before, it was seen here that it is stopped.
+    session.begin_blocking().await;
+    if about.is_stopped.load(Ordering::SeqCst) {
+        session.end_blocking().await;
         if session.leave_lock().await.is_ok() {
             waiting.idle();
         }
         return Ok(None);
     }
-    match session.lock(key, form).await {
+    let blocked = about.begin_blocking();
+    let end = session.lock(key, form).await;
+    drop(blocked);
+    match end {
         LockEnd::Locked => Ok(Some(waiting)),
         LockEnd::Failed(error) => {
             waiting.idle();
@@ -301,6 +385,7 @@ impl Permits {
                     None => release.set(self.next_release(session)),
                 },
                 () = self.resource.given_back() => {}
+                () = self.about.renew.notified() => release.set(self.next_release(session)),
                 () = self.about.look.notified() => {}
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }
@@ -324,7 +409,7 @@ impl Permits {
         }
         // Notifications do not pass a pooler that changes servers. So one more session waits for one
         // of the permits; the others are looked for once in a fallback period.
-        let Ok(Some(session)) = self.sessions.waiting_session().await else {
+        let Ok(Some(session)) = self.sessions.second_waiting_session().await else {
             return std::future::pending().await;
         };
         let slot = self.resource.any_slot(&self.name, self.max);

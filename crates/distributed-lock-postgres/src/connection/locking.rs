@@ -1,6 +1,7 @@
 //! What a session is asked about keys: to lock, to wait, to unlock, and to look after others.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
 
@@ -18,6 +19,16 @@ pub(crate) enum LockEnd {
     Failed(LockError),
     /// Nobody knows what is held: the session is to be closed.
     Unknown(LockError),
+}
+
+/// What one session sees of another's wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// It waits for a lock.
+    pub(crate) waits: bool,
+    /// An index build, in this database or another, waits for old snapshots to end: since when, for the
+    /// latest.
+    pub(crate) snapshots_waited_for: Option<Duration>,
 }
 
 impl Session {
@@ -102,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Waits for a key in the server's queue.
+    /// Waits for a key in the server's queue, after [`begin_blocking`](Self::begin_blocking).
     pub(crate) async fn lock(&self, key: PostgresAdvisoryLockKey, form: Form) -> LockEnd {
         self.link.set_blocked(true);
         let unblocked = Unblocked(&self.link);
@@ -114,6 +125,7 @@ impl Session {
             }
         };
         drop(unblocked);
+        self.end_blocking().await;
         let Err(error) = result else { return LockEnd::Locked };
         // The statement may have been interrupted just when it had the lock.
         match self.undo_lock(key, form).await {
@@ -123,7 +135,12 @@ impl Session {
     }
 
     async fn undo_lock(&self, key: PostgresAdvisoryLockKey, form: Form) -> LockResult<()> {
-        self.nothing().await?;
+        if self.span == Span::Session && self.checks_client.load(Ordering::Relaxed) {
+            // What it depends on may have been set meanwhile.
+            self.words(&sql::check_client()).await?;
+        } else {
+            self.nothing().await?;
+        }
         match self.span {
             Span::Session => self.unlock(key, form).await.map(drop),
             Span::Transaction => self.roll_back().await,
@@ -201,32 +218,22 @@ impl Session {
         self.words("").await.map(drop)
     }
 
-    /// Interrupts another session's wait: `None` if that session is gone at the server, `false` if
-    /// it does not wait now.
-    pub(crate) async fn cancel_wait_of(&self, waiting: &Session) -> LockResult<Option<bool>> {
-        self.about(waiting, Other::CancelWait).await
-    }
-
-    /// Whether another session waits; `None` if it is gone at the server.
-    pub(crate) async fn sees_waiting(&self, waiting: &Session) -> LockResult<Option<bool>> {
-        self.about(waiting, Other::Waits).await
+    /// What the server says of another session's wait; `None` if that session is gone there.
+    pub(crate) async fn look_after(&self, waiting: &Session) -> LockResult<Option<Seen>> {
+        let backend = waiting.backend.load(Ordering::Relaxed);
+        let answers = self.words(&sql::look_after(backend)).await?;
+        Ok(column(&answers, 0).map(|waits| Seen {
+            waits: waits == "t",
+            snapshots_waited_for: column(&answers, 1)
+                .and_then(|seconds| seconds.parse().ok())
+                .map(|seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        }))
     }
 
     /// Ends another session at the server.
     pub(crate) async fn terminate(&self, other: &Session) -> LockResult<()> {
         let backend = other.backend.load(Ordering::Relaxed);
         self.words(&sql::terminate(backend)).await.map(drop)
-    }
-
-    async fn about(&self, other: &Session, statement: Other) -> LockResult<Option<bool>> {
-        let backend = other.backend.load(Ordering::Relaxed);
-        if self.span == Span::Transaction {
-            let words = statement.words().replace("$1", &backend.to_string());
-            return Ok(column(&self.words(&words).await?, 0).map(|answer| answer == "t"));
-        }
-        let statement = self.other(statement).await?;
-        let row = self.answer(self.client().query_opt(statement, &[&backend])).await?;
-        row.map(|row| row.try_get(0)).transpose().map_err(classify)
     }
 
     /// Frees these keys if this session has them.

@@ -11,6 +11,7 @@
 
 mod endpoint;
 mod failure;
+mod interruption;
 mod limit;
 mod link;
 mod locking;
@@ -27,8 +28,10 @@ mod target;
 mod tls;
 mod unclosed;
 mod usage;
+mod waiting_turns;
 
 pub use failure::{NoEncryption, NotConnected, WrongAttributes};
+pub(crate) use interruption::interrupt;
 pub(crate) use locking::LockEnd;
 pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
@@ -39,3 +42,4 @@ pub(crate) use sql::{
     try_in_savepoint,
 };
 pub(crate) use target::Target;
+pub(crate) use waiting_turns::{SteppingAside, WaitingTurn, turn_length};

@@ -29,7 +29,11 @@ pub(crate) struct Session {
     /// The backend's process id. With [`Span::Transaction`], that of the current transaction.
     pub(super) backend: AtomicI32,
     /// The server can look after the client of a blocked statement.
-    checks_client: AtomicBool,
+    pub(super) checks_client: AtomicBool,
+    /// A statement is under way that may block. Locked while it is cancelled.
+    pub(super) blocks: tokio::sync::Mutex<bool>,
+    /// The number of the last such statement.
+    pub(super) statement: AtomicU64,
     calls: [OnceLock<Statement>; Call::STATEMENTS],
     others: [OnceLock<Statement>; Other::COUNT],
 }
@@ -69,6 +73,8 @@ impl Session {
             id,
             backend: AtomicI32::new(0),
             checks_client: AtomicBool::new(false),
+            blocks: tokio::sync::Mutex::new(false),
+            statement: AtomicU64::new(0),
             calls: Default::default(),
             others: Default::default(),
         };
@@ -92,7 +98,7 @@ impl Session {
         }
         let facts = self.words(sql::FACTS).await?;
         if column(&facts, 1) == Some("t") {
-            return Err(LockError::backend(Standby));
+            return Err(LockError::transient(Standby));
         }
         self.remember_backend(&facts);
         Ok(())

@@ -1,11 +1,12 @@
 //! The sessions of a provider: which of them holds, waits or is idle.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::opening::{Joined, Opening};
@@ -13,6 +14,7 @@ use super::session::{Session, SessionOptions};
 use super::slot::{Borrowed, Reserved, SessionSlot, WaitingSession};
 use super::target::Target;
 use super::usage::{Room, Usage};
+use super::waiting_turns::{SteppingAside, WaitingTurn, WaitingTurns};
 use crate::error::{TooManyLocks, TooManySessions};
 
 /// How long a session that is not needed stays open: the next waiter may want it.
@@ -36,9 +38,11 @@ pub(crate) struct Sessions {
     options: SessionOptions,
     limits: Limits,
     entries: Mutex<Entries>,
-    waiting: Arc<Semaphore>,
+    waiting: WaitingTurns,
     /// A session is not used any more, or another can take its part.
     changed: Arc<Notify>,
+    /// An index build was seen to wait for snapshots.
+    index_build: AtomicBool,
 }
 
 #[derive(Default)]
@@ -91,8 +95,9 @@ impl Sessions {
             options,
             limits,
             entries: Mutex::default(),
-            waiting: Arc::new(Semaphore::new(limits.waiting_sessions)),
+            waiting: WaitingTurns::new(limits.waiting_sessions),
             changed: Arc::default(),
+            index_build: AtomicBool::new(false),
         })
     }
 
@@ -130,7 +135,7 @@ impl Sessions {
         let mut entries = self.entries();
         entries.check_open()?;
         if entries.locks >= self.limits.locks {
-            return Err(LockError::backend(TooManyLocks(self.limits.locks)));
+            return Err(LockError::transient(TooManyLocks(self.limits.locks)));
         }
         let free = |entry: &mut Entry| entry.session.is_alive() && entry.usage.add_lock(room);
         let Some(index) = entries.open.iter_mut().position(free) else { return Ok(None) };
@@ -168,19 +173,52 @@ impl Sessions {
         Ok(Some(Borrowed::new(self, Arc::clone(&entries.open[index].session))))
     }
 
-    /// A session that holds nothing, to wait with; `None` if as many wait already as may.
+    /// Queues for a session to wait with.
+    pub(crate) fn waiting_turn(&self) -> WaitingTurn {
+        self.waiting.queue()
+    }
+
+    /// Whether a wait should give up its session for one that has none.
+    pub(crate) fn step_aside(&self) -> Option<SteppingAside> {
+        self.waiting.step_aside()
+    }
+
+    /// Whether an index build waited for snapshots when a wait of ours was last looked after.
+    pub(crate) fn sees_index_build(&self) -> bool {
+        self.index_build.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn see_index_build(&self, waits: bool) {
+        self.index_build.store(waits, Ordering::Relaxed);
+    }
+
+    /// One more session that holds nothing, for a wait that has one; `None` if as many wait already as
+    /// may.
     ///
     /// # Cancel safety
     /// Dropping the future leaves at most an idle session.
-    pub(crate) async fn waiting_session(self: &Arc<Self>) -> LockResult<Option<WaitingSession>> {
-        let Ok(permit) = Arc::clone(&self.waiting).try_acquire_owned() else { return Ok(None) };
+    pub(crate) async fn second_waiting_session(
+        self: &Arc<Self>,
+    ) -> LockResult<Option<WaitingSession>> {
+        match self.waiting.try_now() {
+            Some(permit) => self.waiting_session(permit).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A session that holds nothing, to wait with; `None` if there are as many sessions as may be.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most an idle session.
+    pub(crate) async fn waiting_session(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+    ) -> LockResult<Option<WaitingSession>> {
         let session = match self.idle_session() {
             Some(session) => session,
             None => match self.open().await {
                 Ok(session) => session,
-                Err(LockError::Backend(source)) if source.is::<TooManySessions>() => {
-                    return Ok(None);
-                }
+                Err(error) if error.find_source::<TooManySessions>().is_some() => return Ok(None),
                 Err(error) => return Err(error),
             },
         };
@@ -229,7 +267,7 @@ impl Sessions {
         entries.check_open()?;
         entries.open.retain(|entry| entry.session.is_alive());
         if entries.open.len() + entries.connecting >= self.limits.sessions {
-            return Err(LockError::backend(TooManySessions(self.limits.sessions)));
+            return Err(LockError::transient(TooManySessions(self.limits.sessions)));
         }
         entries.connecting += 1;
         Ok(())

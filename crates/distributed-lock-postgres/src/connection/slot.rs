@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::interruption::interrupt_closed;
 use super::session::Session;
 use super::sessions::Sessions;
 use super::usage::Usage;
@@ -100,6 +101,7 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         if self.is_in_doubt {
             self.session.close("its wait was given up");
+            interrupt_closed(&self.sessions, &self.session);
         }
         self.sessions.end_ownership(&self.session, self.becomes);
     }

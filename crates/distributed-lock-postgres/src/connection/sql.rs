@@ -93,19 +93,15 @@ fn expression(call: Call, form: Form, span: Span, key: &str) -> String {
 pub(super) enum Other {
     Scan,
     ReleasePermit,
-    CancelWait,
-    Waits,
 }
 
 impl Other {
-    pub(super) const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 2;
 
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Scan => SCAN,
             Self::ReleasePermit => RELEASE_PERMIT,
-            Self::CancelWait => CANCEL_WAIT,
-            Self::Waits => WAITS,
         }
     }
 }
@@ -152,14 +148,25 @@ const RELEASE_PERMIT: &str = concat!(
     "', $2::pg_catalog.int8::pg_catalog.text) IS NOT NULL END ELSE false END"
 );
 
-/// Interrupts the backend `$1` while it waits for a lock: no row if it is gone, `true` if it was
-/// told, `false` or null if it does not wait.
-const CANCEL_WAIT: &str = "SELECT coalesce(wait_event_type OPERATOR(pg_catalog.=) 'Lock', false) AND \
-     pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)";
-
-/// Whether the backend `$1` waits for a lock; no row if it is gone.
-const WAITS: &str = "SELECT coalesce(wait_event_type OPERATOR(pg_catalog.=) 'Lock', false) \
-     FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)";
+/// Whether a backend waits for a lock, and for how long, in seconds, the latest session has waited for
+/// somebody's snapshot to end; no row if the backend is gone.
+///
+/// Both can be seen whatever role the backend has. Waits for snapshots are looked for only while an index
+/// is being built, because reading all locks costs the server more than the rest; unless that cannot be
+/// seen.
+pub(super) fn look_after(backend: i32) -> String {
+    format!(
+        "SELECT pg_catalog.cardinality(pg_catalog.pg_blocking_pids(a.pid)) \
+         OPERATOR(pg_catalog.>) 0, CASE WHEN EXISTS \
+         (SELECT FROM pg_catalog.pg_stat_get_progress_info('CREATE INDEX')) \
+         OR NOT pg_catalog.current_setting('track_activities')::pg_catalog.bool \
+         THEN (SELECT pg_catalog.min(extract(epoch FROM (pg_catalog.clock_timestamp() \
+         OPERATOR(pg_catalog.-) coalesce(l.waitstart, pg_catalog.clock_timestamp())))) \
+         FROM pg_catalog.pg_locks l \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND NOT l.granted) END \
+         FROM pg_catalog.pg_stat_get_activity({backend}) a"
+    )
+}
 
 /// What an administrator may have set and would end a lock, or a wait, too early.
 const NO_LIMITS: &str = "('lock_timeout', '0'), ('statement_timeout', '0'), \
@@ -179,8 +186,11 @@ pub(super) fn session_settings(keepalive: Duration) -> String {
     )
 }
 
-/// How soon the server notices that the client of a blocked statement is gone.
-const CHECK_CLIENT: &str = "('client_connection_check_interval', '500ms')";
+/// How soon the server notices that the client of a blocked statement is gone. Each time it looks it
+/// writes a log entry, if it logs waits; so it looks rarely then, after the end of a turn of ours.
+const CHECK_CLIENT: &str = "('client_connection_check_interval', \
+     CASE WHEN pg_catalog.current_setting('log_lock_waits')::pg_catalog.bool \
+     THEN '60s' ELSE '500ms' END)";
 
 /// Has the server look after the client of a blocked statement, until the session ends. Not every
 /// platform can.
@@ -218,9 +228,12 @@ pub(super) const LOCK_TABLE: &str = "SELECT \
      (pg_catalog.current_setting('max_connections')::pg_catalog.int8 OPERATOR(pg_catalog.+) \
      pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)";
 
-/// Ends the backend of another session.
+/// Ends the backend of another session, as the role that both have logged in as.
 pub(super) fn terminate(backend: i32) -> String {
-    format!("SELECT pg_catalog.pg_terminate_backend({backend})")
+    format!(
+        "SELECT pg_catalog.set_config('role', 'none', true), \
+         pg_catalog.pg_terminate_backend({backend})"
+    )
 }
 
 /// Interrupts what a backend runs.

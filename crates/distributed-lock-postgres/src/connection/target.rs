@@ -88,6 +88,12 @@ impl Target {
         Ok(Self { config, tls, hosts, first, warned })
     }
 
+    /// Whether the connection string says which database; without it, it is the one with the user's
+    /// name.
+    pub(crate) fn names_database(&self) -> bool {
+        self.config.get_dbname().is_some()
+    }
+
     /// What the server shows for our sessions, whatever the connection string says.
     pub(crate) fn with_application_name(mut self, name: &str) -> Self {
         self.config.application_name(name);
@@ -97,13 +103,15 @@ impl Target {
     /// Connects to the first of the hosts that lets us.
     ///
     /// # Errors
-    /// What the last host said, with its name: [`LockError::Backend`] if it answered and refused, or is
-    /// not the server that we want; otherwise [`LockError::Connection`].
+    /// What the first host said that refused, with its name, or else the last: [`LockError::Backend`] if
+    /// it answered, transient if it, or another, may let us in later; [`LockError::Connection`] if none
+    /// answered; [`LockError::Config`] if it asks for a password that there is not.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection that was being made.
     pub(crate) async fn connect(&self) -> LockResult<(Client, Wire)> {
-        let mut error = None;
+        let mut failed: Option<(Failure, &Endpoint)> = None;
+        let mut may_pass = false;
         for (number, endpoint) in self.in_order() {
             // If this future is dropped meanwhile, the next one begins behind this host.
             self.first.store(number + 1, Ordering::Relaxed);
@@ -112,11 +120,17 @@ impl Target {
                     self.first.store(number, Ordering::Relaxed);
                     return Ok(connected);
                 }
-                Err(refused) => error = Some(refused.of(endpoint)),
+                Err(failure) => {
+                    may_pass |= failure.passes();
+                    failed = Some(match failed {
+                        Some((before, first)) if before.outweighs(&failure) => (before, first),
+                        _ => (failure, endpoint),
+                    });
+                }
             }
         }
         // There is always a host.
-        Err(error.unwrap_or(LockError::Cancelled))
+        Err(failed.map_or(LockError::Cancelled, |(failure, host)| failure.of(host, may_pass)))
     }
 
     /// Ends the statement that runs in the session of the token, if one does. When this returns, the
@@ -135,7 +149,7 @@ impl Target {
         for (_, endpoint) in self.in_order() {
             match self.cancel_at(endpoint, token).await {
                 Ok(()) => result = Some(Ok(())),
-                Err(failed) if result.is_none() => result = Some(Err(failed.of(endpoint))),
+                Err(failed) if result.is_none() => result = Some(Err(failed.of(endpoint, false))),
                 Err(_) => {}
             }
         }
@@ -164,7 +178,7 @@ impl Target {
             Some(timeout) => Some(*timeout),
             None => (self.hosts.len() > 1 || addresses.len() > 1).then_some(PATIENCE),
         };
-        let mut error = Failure::from(io::Error::other("the host's name has no address"));
+        let mut error = None;
         for address in addresses {
             let connecting = self.log_in(endpoint, &address);
             let connected = match patience {
@@ -176,10 +190,10 @@ impl Target {
             };
             match connected {
                 Ok(connected) => return Ok(connected),
-                Err(failed) => error = failed,
+                Err(failed) => error = Some(Failure::or(error, failed)),
             }
         }
-        Err(error)
+        Err(error.unwrap_or_else(|| io::Error::other("the host's name has no address").into()))
     }
 
     async fn log_in(
@@ -203,6 +217,9 @@ impl Target {
                     Some(_) => Failure::Server(error),
                     None => Failure::Answer(NoEncryption.into()),
                 });
+            }
+            Err(error) if config.get_password().is_none() && lacks_password(&error) => {
+                return Err(Failure::NoPassword);
             }
             Err(error) => return Err(Failure::Server(error)),
         };
@@ -268,16 +285,39 @@ impl Target {
     }
 
     async fn cancel_at(&self, endpoint: &Endpoint, token: &CancelToken) -> Result<(), Failure> {
-        for address in endpoint.addresses().await? {
-            let stream = self.open(&address).await?;
-            let answer = stream.duplicate()?;
-            let connector = ConnectUnclosed(self.tls.connector(&endpoint.server_name()));
-            let sent = token.cancel_query_raw(Unclosed(stream), connector).await;
-            sent.map_err(Failure::Server)?;
-            // The server closes the connection when it has sent the signal, and not before.
-            answer.closed().await?;
+        let mut result = None;
+        let addresses = endpoint.addresses().await?;
+        let several = self.hosts.len() > 1 || addresses.len() > 1;
+        for address in addresses {
+            let cancelling = self.cancel_by(endpoint, &address, token);
+            let cancelled = match several {
+                false => cancelling.await,
+                true => match within(PATIENCE, cancelling).await {
+                    Some(cancelled) => cancelled,
+                    None => Err(Failure::Client(NoAnswer(PATIENCE).into())),
+                },
+            };
+            // One of them has the session, and it is not known which; the others do not know the token.
+            if cancelled.is_ok() || result.is_none() {
+                result = Some(cancelled);
+            }
         }
-        Ok(())
+        result.unwrap_or(Ok(()))
+    }
+
+    async fn cancel_by(
+        &self,
+        endpoint: &Endpoint,
+        address: &Address,
+        token: &CancelToken,
+    ) -> Result<(), Failure> {
+        let stream = self.open(address).await?;
+        let answer = stream.duplicate()?;
+        let connector = ConnectUnclosed(self.tls.connector(&endpoint.server_name()));
+        let sent = token.cancel_query_raw(Unclosed(stream), connector).await;
+        sent.map_err(Failure::Server)?;
+        // The server closes the connection when it has sent the signal, and not before.
+        Ok(answer.closed().await?)
     }
 }
 
@@ -289,6 +329,13 @@ impl fmt::Debug for Target {
             .field("sslmode", &self.tls.mode())
             .finish()
     }
+}
+
+/// Whether logging in failed at the client, which had no password to give: there is no answer of the
+/// server's, and the link did not fail.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    let is_other = source_of::<io::Error>(error).is_none() && error.as_db_error().is_none();
+    is_other && std::error::Error::source(error).is_some()
 }
 
 /// Ours where the connection string says nothing.

@@ -11,8 +11,8 @@ use crate::{MS, SECOND, builder, provider};
 
 /// The refusal of this kind, which says what to do.
 fn refusal<E: Error + 'static>(error: &LockError, advice: &str) {
-    let LockError::Backend(source) = error else { panic!("{error:?}") };
-    let Some(refusal) = source.downcast_ref::<E>() else { panic!("{source:?}") };
+    assert!(matches!(error, LockError::Backend(_)) && error.is_retryable(), "{error:?}");
+    let Some(refusal) = error.find_source::<E>() else { panic!("{error:?}") };
     let said = refusal.to_string();
     assert!(said.contains(advice), "{said:?} without {advice:?}");
 }
@@ -151,4 +151,18 @@ async fn more_waiters_than_waiting_sessions_wait_their_turn() {
         granted.release().await.unwrap();
     }
     observer.until(HELD, 0, SECOND).await;
+}
+
+/// Whatever drives the future, it is told instead of a panic.
+#[test]
+fn row_63_a_provider_is_not_built_outside_a_runtime() {
+    let builder = builder(PostgresServer::shared());
+    let mut build = std::pin::pin!(builder.build());
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    match std::future::Future::poll(build.as_mut(), context) {
+        std::task::Poll::Ready(Err(LockError::Config(reason))) => {
+            assert!(reason.contains("runtime"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
 }

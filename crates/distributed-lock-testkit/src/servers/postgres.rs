@@ -146,6 +146,27 @@ impl PostgresServer {
         self.daemon.restart();
     }
 
+    /// Shuts it down in good order and starts it again as a hot standby of a primary that is never heard
+    /// of.
+    ///
+    /// # Panics
+    /// If it does not answer, with what it has logged.
+    pub fn restart_as_standby(&self) {
+        self.stop();
+        let signal = self.directory().join("data/standby.signal");
+        std::fs::File::create(&signal).expect("the data directory is there");
+        super::account::give(&signal);
+        self.restart();
+    }
+
+    /// Makes a primary of a standby, and waits until it is one.
+    ///
+    /// # Panics
+    /// If it does not become one.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote()").as_deref(), Ok("t"));
+    }
+
     /// Stops all its processes where they are: the port is open, and nobody answers.
     pub fn pause(&self) {
         self.daemon.pause();

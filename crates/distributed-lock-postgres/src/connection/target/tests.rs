@@ -56,8 +56,8 @@ fn shown(error: &LockError) -> String {
 
 /// What is behind [`LockError::Backend`] and the name of the server.
 fn answer<E: Error + 'static>(error: &LockError) -> &E {
-    let LockError::Backend(source) = error else { panic!("{}", shown(error)) };
-    let refused = source.downcast_ref::<NotConnected>().and_then(Error::source);
+    assert!(matches!(error, LockError::Backend(_)), "{}", shown(error));
+    let refused = error.find_source::<NotConnected>().and_then(Error::source);
     let answer = refused.and_then(|source| source.downcast_ref());
     answer.unwrap_or_else(|| panic!("{}", shown(error)))
 }
@@ -97,6 +97,7 @@ async fn each_sslmode_on_a_server_without_tls() {
         let error = refused(&to(plain, &more)).await;
         assert_eq!(answer::<NoEncryption>(&error), &NoEncryption, "{more}");
         assert!(!error.is_retryable());
+        assert!(shown(&error).contains("sslmode=disable"), "the remedy: {}", shown(&error));
     }
 }
 
@@ -193,6 +194,49 @@ async fn a_wrong_password_is_not_shown_and_its_server_is() {
 }
 
 #[tokio::test]
+async fn a_missing_password_is_a_mistake_that_is_named_at_once() {
+    let server = PostgresServer::shared();
+    for more in ["", "sslmode=prefer"] {
+        let text = to(server, more).replace(&format!("password={PASSWORD}"), "");
+        match refused(&text).await {
+            LockError::Config(reason) => {
+                assert!(reason.contains("asks for a password"), "{reason}");
+                assert!(reason.contains(&server.address().to_string()), "{reason}");
+            }
+            other => panic!("{}", shown(&other)),
+        }
+    }
+}
+
+/// The first host or address that refuses is what is reported, whatever the others do.
+#[tokio::test]
+async fn a_refusal_is_not_hidden_by_a_host_that_does_not_answer() {
+    let server = PostgresServer::shared();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for ports in [[server.port(), port], [port, server.port()]] {
+        let [first, second] = ports;
+        let text = format!(
+            "host=127.0.0.1,127.0.0.1 port={first},{second} user=postgres password=mistaken"
+        );
+        let error = refused(&text).await;
+        let refusal: &tokio_postgres::Error = answer(&error);
+        assert_eq!(refusal.code(), Some(&SqlState::INVALID_PASSWORD), "{}", shown(&error));
+        assert!(error.is_retryable(), "the other host may come back");
+    }
+    let both = format!(
+        "host=127.0.0.1,127.0.0.1 port={0},{0} user=postgres password=mistaken",
+        server.port()
+    );
+    assert!(!refused(&both).await.is_retryable());
+    // One name with two addresses, of which the server listens on one.
+    let text = to(server, "dbname=nowhere").replace("127.0.0.1", "localhost");
+    let error = refused(&text).await;
+    let refusal: &tokio_postgres::Error = answer(&error);
+    assert_eq!(refusal.code(), Some(&SqlState::INVALID_CATALOG_NAME), "{}", shown(&error));
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_connection_error() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for text in [format!("host=127.0.0.1 port={port} user=u"), "host=/no/such user=u".to_owned()] {
@@ -254,6 +298,7 @@ async fn of_several_hosts_one_to_write_to_is_wanted() {
     assert_eq!(port_of(&to(&read_only, "")).await, read_only.port());
     let error = refused(&to(&read_only, "target_session_attrs=read-write")).await;
     assert_eq!(answer::<WrongAttributes>(&error), &WrongAttributes);
+    assert!(error.is_retryable(), "it may be promoted");
     let mut seen = [false; 2];
     for _ in 0..64 {
         let port = port_of(&both("target_session_attrs=any load_balance_hosts=random")).await;
