@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ async fn keep<D: Driver>(engine: Weak<Engine<D>>, schedule: Arc<Schedule<D>>) {
         let now = alive.clock().now();
         let (batch, next) = schedule.change(|leases| leases.collect_due(now));
         if !batch.is_empty() {
-            extensions.spawn(extend(Arc::clone(&alive), batch));
+            extensions.spawn(extend(Arc::clone(&alive), Arc::clone(&schedule), batch));
         }
         let pause = next.map(|next| next.since(now));
         drop(alive);
@@ -136,13 +137,31 @@ async fn sleep_or_forever(pause: Option<Duration>) {
     }
 }
 
-/// One attempt for many leases, bounded so that there is time for another.
-async fn extend<D: Driver>(engine: Arc<Engine<D>>, batch: Batch<D>) -> Answer<D> {
+/// One attempt for many leases. When it has taken so long that another is due, it goes on beside that
+/// one for as long as the leases last: a slow answer is as good as a quick one.
+async fn extend<D: Driver>(
+    engine: Arc<Engine<D>>,
+    schedule: Arc<Schedule<D>>,
+    batch: Batch<D>,
+) -> Answer<D> {
     let cadence = engine.driver.extension_cadence().unwrap_or(Duration::MAX);
     let limit = extension_limit(cadence, engine.options.operation_timeout);
     let grants: Vec<&D::Grant> = batch.iter().map(|hold| &hold.grant).collect();
     let span = engine.instruments.extending(grants.len());
-    let extension = engine.timers.bounded(limit, engine.driver.extend(&grants));
+    let extension = async {
+        let mut asking = pin!(engine.driver.extend(&grants));
+        let answered = async { Ok(asking.as_mut().await) };
+        let silence = match engine.timers.bounded(limit, answered).await {
+            Ok(result) => return result,
+            Err(silence) => silence,
+        };
+        tracing::debug!(locks = grants.len(), error = %silence, "extension takes long");
+        let now = engine.clock().now();
+        let left = schedule.change(|leases| leases.take_silence(now, &batch));
+        schedule.earlier.notify_one();
+        let answered = async { Ok(asking.await) };
+        engine.timers.bounded(left, answered).await.unwrap_or(Err(silence))
+    };
     let result = extension.instrument(span.clone()).await;
     extended(&span, &result);
     for (index, hold) in batch.iter().enumerate() {
@@ -202,6 +221,16 @@ impl<D: Driver> Leases<D> {
         for id in asked {
             self.feed(id, now, LeaseEvent::Unknown);
         }
+    }
+
+    /// An extension was not answered yet; another is sent when it is due. Returns for how long the last
+    /// of its leases lasts.
+    fn take_silence(&mut self, now: Moment, batch: &Batch<D>) -> Duration {
+        for hold in batch {
+            self.feed(hold.id(), now, LeaseEvent::Unknown);
+        }
+        let deadlines = batch.iter().filter_map(|hold| self.kept.get(&hold.id()));
+        deadlines.map(|kept| kept.machine.deadline().since(now)).max().unwrap_or_default()
     }
 
     fn take_answer(&mut self, now: Moment, (batch, result): Answer<D>) {

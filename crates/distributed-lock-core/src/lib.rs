@@ -68,6 +68,7 @@ pub mod timers;
 mod token;
 pub mod traits;
 mod watchdog;
+pub mod unanswered;
 
 pub use engine::Options;
 pub use erased::{DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore};

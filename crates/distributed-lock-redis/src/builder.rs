@@ -11,7 +11,7 @@ use redis::ProtocolVersion;
 use crate::any::{RedisDriver, Servers};
 use crate::client::{Client, Patience};
 use crate::driver::OneServer;
-use crate::failure::lock_error;
+use crate::failure::{ServerError, lock_error};
 use crate::health;
 use crate::options::{RedisOptions, Wishes};
 use crate::protocol::RedisProtocol;
@@ -159,7 +159,8 @@ impl RedisLockProviderBuilder {
     /// # Errors
     /// [`LockError::Config`] for an option or URL that cannot be used; [`LockError::Connection`] if the
     /// server, or a majority of several, does not answer within the operation timeout;
-    /// [`LockError::Backend`] if it refuses the login.
+    /// [`LockError::Backend`] if it refuses the login; [`LockError::Unsupported`] if it runs no scripts or is
+    /// a node of a Redis Cluster.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -185,7 +186,7 @@ impl RedisLockProviderBuilder {
                 (None, _) => Err(LockError::Config("no server: add_server names one".into())),
                 (Some(client), true) => {
                     let client = self.connect(client, &options).await?;
-                    health::report(&client, &options.key_prefix).await;
+                    health::check(&client, &options.key_prefix).await?;
                     Ok(RedisDriver(Servers::One(OneServer::new(client, options))))
                 }
                 (Some(last), false) => {
@@ -196,7 +197,7 @@ impl RedisLockProviderBuilder {
         };
         match tokio::time::timeout(limit, connecting).await {
             Ok(driver) => driver,
-            Err(_) => Err(LockError::connection(NoAnswer(limit))),
+            Err(_) => Err(LockError::connection(self.silent(limit))),
         }
     }
 
@@ -221,6 +222,17 @@ impl RedisLockProviderBuilder {
             Server::Url(url) => server_url::open(url),
         };
         self.servers.iter().map(client).collect()
+    }
+
+    fn silent(&self, limit: Duration) -> Silent {
+        let address = |server: &Server| match server {
+            Server::Client(client) => Some(client.get_connection_info().addr().to_string()),
+            Server::Url(url) => {
+                Some(server_url::open(url).ok()?.get_connection_info().addr().to_string())
+            }
+        };
+        let servers: Vec<_> = self.servers.iter().filter_map(address).collect();
+        Silent { servers: servers.join(", "), source: NoAnswer(limit) }
     }
 
     async fn connect_all(
@@ -260,7 +272,15 @@ impl RedisLockProviderBuilder {
             let client = self.client_of(&server, *version, &channel, options)?;
             match client.link().await {
                 Ok(_) => return Ok(client),
-                Err(error @ LockError::Backend(_)) => refused = Some(error),
+                Err(error @ LockError::Backend(_)) => {
+                    // The first word counts, unless it was about the version.
+                    let lacks_resp3 = |error: &LockError| {
+                        error.find_source().is_some_and(ServerError::lacks_resp3)
+                    };
+                    if refused.as_ref().is_none_or(lacks_resp3) {
+                        refused = Some(error);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -288,6 +308,25 @@ impl RedisLockProviderBuilder {
     }
 }
 
+/// Source of [`LockError::Connection`] when no server answered while a provider was built.
+#[derive(Debug)]
+struct Silent {
+    servers: String,
+    source: NoAnswer,
+}
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.servers)
+    }
+}
+
+impl std::error::Error for Silent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
 /// A channel for the messages to one provider.
 fn channel() -> LockResult<String> {
     Ok(format!("distributed-lock/1:process:{}", AttemptToken::random()?))
@@ -306,9 +345,16 @@ impl std::fmt::Debug for RedisLockProviderBuilder {
 /// The same server in one version of the protocol, without delays.
 fn speaking(client: &redis::Client, version: ProtocolVersion) -> LockResult<redis::Client> {
     let info = client.get_connection_info().clone();
-    let settings = info.redis_settings().clone().set_protocol(version);
+    let mut settings = info.redis_settings().clone().set_protocol(version);
+    if version != ProtocolVersion::RESP3 {
+        // A proxy that only knows RESP2 may close a connection that asks for CLIENT SETINFO.
+        settings = settings.set_skip_set_lib_name();
+    }
     // Requests of many tasks fill more than one packet; the last must not wait for an acknowledgement.
     let tcp = info.tcp_settings().clone().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let tcp = tcp.set_user_timeout(crate::link::USER_TIMEOUT);
     let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-    redis::Client::open(info).map_err(lock_error)
+    let address = info.addr().to_string().into();
+    redis::Client::open(info).map_err(|error| lock_error(ServerError::new(&address, error)))
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use distributed_lock_core::background::{Home, library_runtime};
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::error::LockResult;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, Value};
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
 
-use crate::failure::{ends_link, forbids, lock_error};
-use crate::link::Link;
+use crate::failure::{ServerError, cuts_link, forbids, is_demoted, lock_error};
+use crate::greeting;
+use crate::link::{Link, ServerResult};
 use crate::mailbox::Mailbox;
 use crate::script::Request;
 
@@ -24,19 +25,24 @@ use crate::script::Request;
 /// Used from a second runtime, it moves to the library thread for good, as the keeper does.
 pub(crate) struct Client {
     server: redis::Client,
+    /// Names the server in errors.
+    address: Arc<str>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) channel: String,
     pub(crate) clock: Arc<dyn Clock>,
     /// A request that is given up after this, without any reply on its link since, ends the link.
     patience: Duration,
     connect_timeout: Duration,
-    /// Whether the last script was not forbidden: who may not run any cannot give back either.
+    /// Whether a script was run, and none was forbidden since: without scripts nothing can be given back.
     runs_scripts: AtomicBool,
     seat: Mutex<Seat>,
     links: AtomicU64,
     /// Those who need a link at the same moment make one: here, and on the library thread.
     turns: [tokio::sync::Mutex<()>; 2],
 }
+
+/// How old a connection is that is replaced when its server turns out to be read-only.
+const SETTLED: Duration = Duration::from_secs(1);
 
 struct Seat {
     place: Place,
@@ -70,8 +76,10 @@ impl Client {
             Home::CurrentRuntime => Place::Open,
             Home::LibraryThread => Place::Library,
         };
+        let address = server.get_connection_info().addr().to_string().into();
         Arc::new(Self {
             server,
+            address,
             mailbox: Arc::default(),
             channel,
             clock,
@@ -82,6 +90,11 @@ impl Client {
             links: AtomicU64::new(0),
             turns: Default::default(),
         })
+    }
+
+    /// Host and port of the server, or the path of its socket.
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
     }
 
     /// The version of the protocol that it speaks.
@@ -101,11 +114,11 @@ impl Client {
         for is_last in [false, true] {
             before(&link);
             match self.ask(&link, request).await {
-                Err(error) if ends_link(&error) && !is_last => link = self.link().await?,
+                Err(error) if cuts_link(&error) && !is_last => link = self.link().await?,
                 result => return result.map_err(lock_error),
             }
         }
-        Err(lock_error(RedisError::from((ErrorKind::Io, "the connection was closed twice"))))
+        Err(lock_error(self.broken("the connection was closed twice")))
     }
 
     /// Makes a request on this link and no other.
@@ -117,18 +130,36 @@ impl Client {
         self.ask(link, request.into()).await.map_err(lock_error)
     }
 
-    async fn ask(&self, link: &Link, request: Request<'_>) -> RedisResult<Value> {
+    async fn ask(&self, link: &Link, request: Request<'_>) -> ServerResult<Value> {
         let question = Question::on(link, self);
         let result = match request {
             Request::Script(run) => {
                 let result = link.run(run).await;
-                self.runs_scripts.store(!result.as_ref().is_err_and(forbids), Ordering::Relaxed);
+                match &result {
+                    Ok(_) => self.runs_scripts.store(true, Ordering::Relaxed),
+                    Err(error) if forbids(error) => {
+                        self.runs_scripts.store(false, Ordering::Relaxed)
+                    }
+                    // It says nothing about scripts.
+                    Err(_) => {}
+                }
                 result
             }
             Request::Commands(commands) => link.call_all(commands).await,
         };
         question.answered();
+        if result.as_ref().is_err_and(is_demoted) {
+            self.leave_demoted(link);
+        }
         result
+    }
+
+    /// A server that is read-only was a primary, perhaps: the next connection resolves its name again, but
+    /// not at once if this one is new.
+    fn leave_demoted(&self, link: &Link) {
+        if self.clock.now().since(link.opened) >= SETTLED {
+            link.give_up();
+        }
     }
 
     /// The link in use that this runtime can rely on, or a new one.
@@ -150,7 +181,7 @@ impl Client {
                     library.spawn(async move { this.connect(Place::Library, 1).await });
                 match Spawned(connecting).await {
                     Some(made) => made,
-                    None => Err(RedisError::from((ErrorKind::Io, "the library thread has ended"))),
+                    None => Err(self.broken("the library thread has ended")),
                 }
             }
             _ => self.connect(place, 0).await,
@@ -180,10 +211,17 @@ impl Client {
             (Place::Open, Some(current)) => seat.place = Place::On(current),
             _ => *seat = Seat { place: Place::Library, link: None },
         }
-        seat.link.clone().filter(|link| !link.is_broken())
+        let link = seat.link.clone().filter(|link| !link.is_broken())?;
+        drop(seat);
+        if link.is_silent(|| self.clock.now()) {
+            // What was asked on it may still be answered.
+            link.give_up();
+            return None;
+        }
+        Some(link)
     }
 
-    async fn connect(&self, place: Place, turn: usize) -> Result<Arc<Link>, RedisError> {
+    async fn connect(&self, place: Place, turn: usize) -> ServerResult<Arc<Link>> {
         let _turn = self.turns[turn].lock().await;
         let made_meanwhile = || self.seat().link.clone().filter(|link| !link.is_broken());
         if let Some(link) = made_meanwhile() {
@@ -211,13 +249,35 @@ impl Client {
         self.open().await.map_err(lock_error)
     }
 
-    async fn open(&self) -> RedisResult<Link> {
+    fn broken(&self, why: &'static str) -> ServerError {
+        ServerError::new(&self.address, RedisError::from((ErrorKind::Io, why)))
+    }
+
+    async fn open(&self) -> ServerResult<Link> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
         let number = self.links.fetch_add(1, Ordering::Relaxed);
         let messages = (self.channel.as_str(), Arc::clone(&self.mailbox));
-        Link::open(self.server.clone(), number, messages, config).await
+        let opened = self.clock.now();
+        let server = self.server.clone();
+        let (name, times) = ((number, &self.address), (opened, self.patience));
+        match Link::open(server, name, times, messages, config).await {
+            Ok(mut link) => {
+                link.adapt(self.clock.now().since(opened), self.connect_timeout);
+                Ok(link)
+            }
+            Err(error) if error.may_have_a_better_reason() => Err(self.explained(error).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the server itself says of a connection that it does not accept.
+    async fn explained(&self, error: ServerError) -> ServerError {
+        let info = self.server.get_connection_info();
+        let is_resp3 = self.version() == redis::ProtocolVersion::RESP3;
+        let reason = greeting::reason(info.addr(), is_resp3).await;
+        reason.map_or(error, |reason| ServerError::new(&self.address, reason))
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -244,6 +304,7 @@ struct Question<'a> {
 impl<'a> Question<'a> {
     fn on(link: &'a Link, client: &'a Client) -> Self {
         let (sent, replies) = (client.clock.now(), link.replies());
+        link.request_leaves(sent);
         Self { link, client, sent, replies, is_open: true }
     }
 
@@ -254,9 +315,10 @@ impl<'a> Question<'a> {
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
+        self.link.request_ends();
         if self.is_open
             && self.link.replies() == self.replies
-            && self.client.clock.now().since(self.sent) >= self.client.patience
+            && self.client.clock.now().since(self.sent) >= self.link.patience()
         {
             self.link.give_up();
         }

@@ -11,11 +11,12 @@ use distributed_lock_core::{
     AttemptToken, FencingToken, Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability,
     WaitOrder,
 };
-use redis::{ErrorKind, RedisError, Value};
+use redis::Value;
 
 use crate::client::Client;
+use crate::damage::{self, DamagedKey};
 use crate::extend;
-use crate::failure::{lock_error, may_be_partial};
+use crate::failure::{is_wrong_type, may_be_partial};
 use crate::free::{self, Contended, Outcome};
 use crate::grant::RedisGrant;
 use crate::holder;
@@ -25,8 +26,13 @@ use crate::options::RedisOptions;
 use crate::place::RedisPlace;
 use crate::script::{ACQUIRE, ACQUIRE_ALONE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRAW};
 
-/// For how long a request of a withdrawn attempt that comes late finds that it was withdrawn.
-const TOMBSTONE: Duration = Duration::from_secs(60);
+/// For how long a request of a withdrawn attempt that arrives late finds that it was withdrawn.
+///
+/// A connection that was closed for this client may still deliver: its kernel sends again for at most
+/// [`USER_TIMEOUT`](crate::link::USER_TIMEOUT), and a proxy on the way that has accepted the bytes does so
+/// for 924 s with Linux's defaults (`tcp_retries2`). A stopped server reads what has arrived when it goes
+/// on, and this request with it. Only a proxy that is itself stopped for longer can deliver later.
+const TOMBSTONE: Duration = Duration::from_secs(16 * 60);
 
 /// How much later than a hold's end is looked for it: the request was on its way when its rest was
 /// read, and the server's milliseconds are whole.
@@ -44,6 +50,15 @@ pub(crate) struct OneServer {
 }
 
 type RedisAttempt = Attempt<RedisKey, RedisPlace>;
+
+/// How a request was made.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// When it first left; a lease counts from then.
+    first: Moment,
+    /// The link that it left on the last time.
+    link: u64,
+}
 
 /// What a release script said.
 enum Released {
@@ -70,14 +85,14 @@ impl OneServer {
         let token = attempt.token()?;
         let owner = self.owner(attempt.mode, token);
         let commands = free::commands(&attempt.key, &owner, token, &self.options.expiry_ms);
-        let (reply, sent) = self.request(&mut attempt.place, &commands).await;
-        match Outcome::of(reply?)? {
+        let (reply, asked) = self.request(attempt, &commands).await;
+        match Outcome::of(&reply?) {
             Outcome::Taken => {
-                attempt.place.is_answered();
-                Ok(Some(self.granted(attempt, token, sent)))
+                attempt.place.is_answered(asked.link);
+                Ok(Some(self.granted(attempt, token, asked.first)))
             }
             Outcome::Held => {
-                attempt.place.is_answered();
+                attempt.place.is_answered(asked.link);
                 Ok(None)
             }
             Outcome::InDoubt => Ok(None),
@@ -90,16 +105,15 @@ impl OneServer {
         attempt: &mut RedisAttempt,
     ) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
-        let Attempt { key, mode, place, .. } = attempt;
-        let (keys, owner) = (key.alone(), self.owner(*mode, token));
+        let (keys, owner) = (attempt.key.alone(), self.owner(attempt.mode, token));
         let arguments = [owner.as_str(), &self.options.expiry_ms];
         let run = Run { text: &ACQUIRE_ALONE, keys: &keys, arguments: &arguments };
-        let (reply, sent) = self.request(place, run).await;
+        let (reply, asked) = self.request(attempt, run).await;
         if !reply.as_ref().is_err_and(may_be_partial) {
-            place.is_answered();
+            attempt.place.is_answered(asked.link);
         }
         match reply? {
-            Value::Int(1) => Ok(Some(self.granted(attempt, token, sent))),
+            Value::Int(1) => Ok(Some(self.granted(attempt, token, asked.first))),
             Value::Int(2) => Ok(None),
             _ => Err(unexpected()),
         }
@@ -108,50 +122,69 @@ impl OneServer {
     /// One run of the acquire script, which does what the attempt's place says.
     async fn ask(&self, attempt: &mut RedisAttempt) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
-        let Attempt { key, mode, place, .. } = attempt;
-        let (keys, owner) = (key.all(), self.owner(*mode, token));
-        let (code, max) = code(*mode);
-        let (max, number) = (max.to_string(), place.number());
+        let (keys, owner) = (attempt.key.all(), self.owner(attempt.mode, token));
+        let (code, max) = code(attempt.mode);
+        let (max, position) = (max.to_string(), attempt.place.position());
         let arguments = [
             code,
             &owner,
             &max,
             &self.options.expiry_ms,
-            &number,
+            &position,
             &self.options.period_ms,
             &self.client.channel,
         ];
-        // Who does not wait has nothing to say of it.
-        let said = if place.letterbox().is_some() { &arguments[..] } else { &arguments[..5] };
-        let run = Run { text: &ACQUIRE, keys: &keys, arguments: said };
-        let (reply, sent) = self.request(place, run).await;
+        // A try omits the waiter's arguments.
+        let arguments = if position.is_empty() { &arguments[..5] } else { &arguments[..] };
+        let run = Run { text: &ACQUIRE, keys: &keys, arguments };
+        let (reply, asked) = self.request(attempt, run).await;
         if !reply.as_ref().is_err_and(may_be_partial) {
-            place.is_answered();
+            attempt.place.is_answered(asked.link);
         }
         match reply? {
-            Value::Int(1) => Ok(Some(self.granted(attempt, token, sent))),
+            Value::Int(1) => Ok(Some(self.granted(attempt, token, asked.first))),
             Value::BulkString(answer) => {
-                let (number, runs_out_in) = place_of(&answer).ok_or_else(unexpected)?;
-                place.stands_at(number, runs_out_in.map(|left| sent.after(left)));
+                let (position, runs_out_in) = position_of(&answer).ok_or_else(unexpected)?;
+                attempt.place.stands_at(position, runs_out_in.map(|left| asked.first.after(left)));
                 Ok(None)
             }
             _ => Err(unexpected()),
         }
     }
 
-    /// Makes a request of an attempt; with when it was first sent, from which a lease counts.
+    /// Makes a request of an attempt, and says how it was made.
     async fn request(
         &self,
-        place: &mut RedisPlace,
+        attempt: &mut RedisAttempt,
         request: impl Into<Request<'_>>,
-    ) -> (LockResult<Value>, Moment) {
-        let mut sent = None;
+    ) -> (LockResult<Value>, Asked) {
+        let mut asked: Option<Asked> = None;
         let leaves = |link: &Link| {
-            sent.get_or_insert_with(|| self.client.clock.now());
-            place.asks_on(link);
+            let first = asked.map_or_else(|| self.client.clock.now(), |asked| asked.first);
+            asked = Some(Asked { first, link: link.number });
+            attempt.place.asks_on(link.number);
         };
-        let reply = self.client.run(request, leaves).await;
-        (reply, sent.unwrap_or(Moment::from_nanos(0)))
+        let reply = self.run(&attempt.key, attempt.mode, request.into(), leaves).await;
+        // None was made if there is no link; then there is no grant either.
+        (reply, asked.unwrap_or(Asked { first: Moment::from_nanos(0), link: u64::MAX }))
+    }
+
+    /// Makes a request over a resource. Keys of another type are removed if no holder depends on them,
+    /// and the request is made once more.
+    async fn run(
+        &self,
+        key: &RedisKey,
+        mode: Mode,
+        request: Request<'_>,
+        mut before: impl FnMut(&Link),
+    ) -> LockResult<Value> {
+        match self.client.run(request, &mut before).await {
+            Err(error) if is_wrong_type(&error) => {
+                damage::repair(&self.client, key, mode).await?;
+                self.client.run(request, before).await
+            }
+            reply => reply,
+        }
     }
 
     fn granted(
@@ -161,7 +194,9 @@ impl OneServer {
         sent: Moment,
     ) -> Granted<RedisGrant> {
         let lease = self.lease_from(sent);
-        let grant = RedisGrant::new(attempt.key.clone(), attempt.mode, token, lease.deadline());
+        let (resource, unanswered) =
+            ((attempt.key.clone(), attempt.mode), attempt.place.unanswered());
+        let grant = RedisGrant::new(resource, token, unanswered, lease.deadline());
         Granted::leased(grant, lease)
     }
 
@@ -170,7 +205,13 @@ impl OneServer {
         let leaves = |_: &Link| {
             sent_before.fetch_or(grant.release_leaves(), Ordering::Relaxed);
         };
-        let reply = self.client.run(run, leaves).await?;
+        let reply = match self.run(&grant.key, grant.mode, run.into(), leaves).await {
+            // Another program has put something else where the lock was.
+            Err(error) if error.find_source::<DamagedKey>().is_some() => {
+                return Ok(Released::WasGone);
+            }
+            reply => reply?,
+        };
         let is_own_doing =
             sent_before.load(Ordering::Relaxed) && self.client.clock.now() < grant.deadline();
         Ok(match reply {
@@ -184,6 +225,14 @@ impl OneServer {
             _ if is_own_doing => Released::Before,
             _ => Released::WasGone,
         })
+    }
+
+    /// How long a tombstone is to last, in ms, as the scripts take it; 0 for none.
+    fn tombstone(&self, is_needed: bool) -> String {
+        match is_needed {
+            true => TOMBSTONE.max(self.options.expiry).as_millis().to_string(),
+            false => "0".to_owned(),
+        }
     }
 
     /// Completes when the server has ended the hold that a waiter waits for.
@@ -235,7 +284,9 @@ impl Driver for OneServer {
             self.client.subscribe().await?;
             return self.ask(attempt).await;
         }
-        if self.client.runs_scripts() && !self.contended.is(&attempt.key) {
+        // Only a script can tell what an earlier request of the same attempt has done.
+        let is_first = !attempt.place.has_asked();
+        if is_first && self.client.runs_scripts() && !self.contended.is(&attempt.key) {
             let granted = match attempt.mode {
                 Mode::Exclusive => self.take_free(attempt).await?,
                 Mode::Shared | Mode::Permit { .. } => self.take_alone(attempt).await?,
@@ -252,10 +303,16 @@ impl Driver for OneServer {
         Ok(granted)
     }
 
-    /// The first wait takes a place in the queue; a message then says that it is worth asking.
+    /// The first wait takes the position that the last try was given; a message then says that it is
+    /// worth asking.
     async fn wait(&self, attempt: &mut RedisAttempt) -> LockResult<WakeUp<RedisGrant>> {
         if attempt.place.letterbox().is_none() {
             self.client.subscribe().await?;
+            if !attempt.place.has_position()
+                && let Some(granted) = self.ask(attempt).await?
+            {
+                return Ok(WakeUp::Granted(granted));
+            }
             let letterbox = self.client.mailbox.open(attempt.token()?);
             attempt.place.waits_with(letterbox);
             if let Some(granted) = self.ask(attempt).await? {
@@ -280,14 +337,27 @@ impl Driver for OneServer {
         let token = attempt.token()?;
         let Attempt { key, mode, place, .. } = attempt;
         let (keys, owner) = (key.all(), self.owner(*mode, token));
-        let link = self.client.link().await?;
-        let tombstone = match place.may_come_after(&link) {
-            true => TOMBSTONE.max(self.options.expiry).as_millis().to_string(),
-            false => "0".to_owned(),
-        };
-        let arguments = [code(*mode).0, &owner, &tombstone];
-        let run = Run { text: &WITHDRAW, keys: &keys, arguments: &arguments };
-        self.client.request_on(&link, run).await.map(drop)
+        let mut link = self.client.link().await?;
+        for is_last in [false, true] {
+            let tombstone = self.tombstone(place.may_come_after(&link));
+            let arguments = [code(*mode).0, &owner, &tombstone];
+            let run = Run { text: &WITHDRAW, keys: &keys, arguments: &arguments };
+            match self.client.request_on(&link, run).await {
+                Err(error) if is_wrong_type(&error) && !is_last => {
+                    damage::repair(&self.client, key, *mode).await?;
+                }
+                // On a new link it may arrive before what is still on its way on this one.
+                Err(LockError::Connection(_)) if link.is_broken() && !is_last => {
+                    link = self.client.link().await?;
+                }
+                result => {
+                    result?;
+                    break;
+                }
+            }
+        }
+        place.is_undone();
+        Ok(())
     }
 
     async fn extend(&self, grants: &[&RedisGrant]) -> LockResult<Vec<Extension>> {
@@ -296,7 +366,8 @@ impl Driver for OneServer {
 
     async fn release(&self, grant: &RedisGrant) -> LockResult<()> {
         let owner = self.owner(grant.mode, grant.attempt);
-        if grant.mode == Mode::Exclusive && !self.contended.is(&grant.key) && self.is_fresh(grant) {
+        let is_alone = !grant.has_unanswered() && !self.contended.is(&grant.key);
+        if grant.mode == Mode::Exclusive && is_alone && self.is_fresh(grant) {
             let keys = [grant.key.mutex().to_owned(), grant.key.waiters(), grant.key.written()];
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&owner] };
             match self.release_by(grant, run).await? {
@@ -305,7 +376,9 @@ impl Driver for OneServer {
                 Released::ToNobody | Released::ToOthers | Released::Before => return Ok(()),
             }
         }
-        let (keys, arguments) = (grant.key.all(), [code(grant.mode).0, owner.as_str()]);
+        let tombstone = self.tombstone(grant.has_unanswered());
+        let arguments = [code(grant.mode).0, owner.as_str(), &tombstone];
+        let keys = grant.key.all();
         let run = Run { text: &RELEASE, keys: &keys, arguments: &arguments };
         match self.release_by(grant, run).await? {
             Released::ToNobody => self.contended.saw_nobody(&grant.key),
@@ -323,12 +396,17 @@ impl Driver for OneServer {
         keys.push(grant.key.counter());
         let owner = self.owner(grant.mode, grant.attempt);
         let run = Run { text: &DRAW, keys: &keys, arguments: &[code, &owner] };
-        let Value::BulkString(drawn) = self.client.run(run, |_| ()).await? else {
-            return Err(unexpected());
+        let drawn = match self.run(&grant.key, grant.mode, run.into(), |_| ()).await {
+            Err(error) if error.find_source::<DamagedKey>().is_some() => {
+                return Err(LockError::LockLost(GONE.into()));
+            }
+            Ok(Value::BulkString(drawn)) => drawn,
+            other => return Err(other.err().unwrap_or_else(unexpected)),
         };
         match digits(&drawn) {
             Some(0) => Err(LockError::LockLost(GONE.into())),
             Some(drawn) => Ok(FencingToken(drawn)),
+            None if drawn.is_empty() => Err(damage::exhausted(&self.client, grant.key.counter())),
             None => Err(unexpected()),
         }
     }
@@ -367,11 +445,10 @@ pub(crate) fn code(mode: Mode) -> (&'static str, u32) {
     }
 }
 
-/// A place in the queue, 0 for a try, and in how long the hold that ends next runs out.
-fn place_of(answer: &[u8]) -> Option<(u64, Option<Duration>)> {
-    let (place, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
-    let place = if place.is_empty() { 0 } else { place.parse().ok()? };
-    Some((place, left.parse().ok().map(Duration::from_millis)))
+/// A position in the queue, and in how long the hold that ends next runs out.
+fn position_of(answer: &[u8]) -> Option<(u64, Option<Duration>)> {
+    let (position, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    Some((position.parse().ok()?, left.parse().ok().map(Duration::from_millis)))
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
@@ -380,8 +457,5 @@ fn digits(text: &[u8]) -> Option<u64> {
 
 /// The server does not run our scripts as they are.
 pub(crate) fn unexpected() -> LockError {
-    lock_error(RedisError::from((
-        ErrorKind::UnexpectedReturnType,
-        "a reply no script of ours gives",
-    )))
+    LockError::backend("the server gave a reply that no script of ours gives")
 }

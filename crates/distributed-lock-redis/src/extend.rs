@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use redis::Value;
 
-use crate::driver::{GONE, OneServer, code};
+use crate::driver::{GONE, OneServer, code, unexpected};
 use crate::grant::RedisGrant;
 use crate::script::{EXTEND, Run};
 
@@ -76,7 +76,11 @@ async fn at_once(driver: &OneServer, grants: &[&RedisGrant]) -> LockResult<Vec<E
         sent.get_or_insert_with(|| driver.client.clock.now());
     };
     let reply = driver.client.run(run, leaves).await?;
-    let (Value::Array(outcomes), Some(sent)) = (reply, sent) else { return Ok(Vec::new()) };
+    let (Value::Array(outcomes), Some(sent)) = (reply, sent) else { return Err(unexpected()) };
+    // Outcomes belong to locks by their order.
+    if outcomes.len() != grants.len() {
+        return Err(unexpected());
+    }
     let lease = Lease::from_request(sent, driver.options.validity);
     let outcome = |(grant, outcome): (&&RedisGrant, Value)| match outcome {
         Value::Int(1) => {

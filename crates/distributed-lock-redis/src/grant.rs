@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use distributed_lock_core::clock::Moment;
+use distributed_lock_core::unanswered::Unanswered;
 use distributed_lock_core::{AttemptToken, Mode};
 
 use crate::key::RedisKey;
@@ -13,6 +14,8 @@ pub(crate) struct RedisGrant {
     pub(crate) key: RedisKey,
     pub(crate) mode: Mode,
     pub(crate) attempt: AttemptToken,
+    /// Requests of its attempt that may still arrive; they must not take the lock after its release.
+    unanswered: Unanswered<u64>,
     /// Until when the lease lasts, by the provider's clock.
     deadline: AtomicU64,
     /// A release was sent, and may have taken effect.
@@ -20,9 +23,19 @@ pub(crate) struct RedisGrant {
 }
 
 impl RedisGrant {
-    pub(crate) fn new(key: RedisKey, mode: Mode, attempt: AttemptToken, deadline: Moment) -> Self {
+    pub(crate) fn new(
+        (key, mode): (RedisKey, Mode),
+        attempt: AttemptToken,
+        unanswered: Unanswered<u64>,
+        deadline: Moment,
+    ) -> Self {
         let deadline = AtomicU64::new(deadline.as_nanos());
-        Self { key, mode, attempt, deadline, is_released: AtomicBool::new(false) }
+        Self { key, mode, attempt, unanswered, deadline, is_released: AtomicBool::new(false) }
+    }
+
+    /// Whether a request of its attempt may arrive after its release.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        !self.unanswered.is_empty()
     }
 
     pub(crate) fn deadline(&self) -> Moment {

@@ -1,25 +1,61 @@
-//! What about the server would break a promise, told once when a provider is built.
+//! What about the server would break a promise: looked at once, when a provider is built.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use redis::{RedisResult, Value};
+use distributed_lock_core::AttemptToken;
+use distributed_lock_core::error::{LockError, LockResult};
+use redis::Value;
 
 use crate::client::Client;
-use crate::link::Link;
+use crate::failure::{ServerError, forbids};
+use crate::link::{Link, ServerResult};
 use crate::script::{PROBE, Run};
 
 /// Looks at the server and warns of what it finds. What it may not look at it does not judge.
-pub(crate) async fn report(client: &Arc<Client>, key_prefix: &str) {
-    let Ok(link) = client.link().await else { return };
-    for finding in findings(&link, &client.channel, key_prefix).await {
+///
+/// # Errors
+/// [`LockError::Unsupported`] where locks could be taken and not released.
+pub(crate) async fn check(client: &Arc<Client>, key_prefix: &str) -> LockResult<()> {
+    let Ok(link) = client.link().await else { return Ok(()) };
+    let info = info(&link).await.unwrap_or_default();
+    let permissions = missing_permissions(&link, &client.channel, key_prefix).await;
+    let is_cluster = info.get("cluster_enabled").is_some_and(|enabled| enabled == "1")
+        || info.get("redis_mode").is_some_and(|mode| mode == "cluster");
+    if is_cluster || matches!(permissions, Permissions::OnAnotherNode) {
+        return Err(LockError::Unsupported(format!(
+            "{} is a node of a Redis Cluster, which is not supported here: its keys are on other nodes,              too. Remedy: a server that is no part of a cluster",
+            client.address()
+        )));
+    }
+    let mut findings = findings(&link, &info).await;
+    match permissions {
+        Permissions::NoScripts(error) => {
+            return Err(LockError::Unsupported(format!(
+                "{error}. This server does not run scripts, and without them no lock can be released.                  Remedy: do not rename or disable EVAL and EVALSHA, and use no proxy that lacks them"
+            )));
+        }
+        Permissions::Missing(finding) => findings.push(finding),
+        Permissions::Complete | Permissions::OnAnotherNode => {}
+    }
+    for finding in findings {
         tracing::warn!(target: "distributed_lock::redis::health", "{finding}");
     }
+    Ok(())
 }
 
-async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
+/// What the user may do.
+enum Permissions {
+    Complete,
+    /// What is missing, and the remedy.
+    Missing(String),
+    /// Scripts cannot be run at all, as the server says.
+    NoScripts(ServerError),
+    OnAnotherNode,
+}
+
+async fn findings(link: &Link, info: &HashMap<String, String>) -> Vec<String> {
     let mut findings = Vec::new();
-    let info = info(link).await.unwrap_or_default();
     let says = |name: &str| info.get(name).map(String::as_str);
     if let Some(policy) = says("maxmemory_policy").filter(|policy| *policy != "noeviction")
         && says("maxmemory") != Some("0")
@@ -43,11 +79,10 @@ async fn findings(link: &Link, channel: &str, key_prefix: &str) -> Vec<String> {
                 .into(),
         );
     }
-    findings.extend(missing_permissions(link, channel, key_prefix).await);
     findings
 }
 
-pub(crate) async fn info(link: &Link) -> RedisResult<HashMap<String, String>> {
+pub(crate) async fn info(link: &Link) -> ServerResult<HashMap<String, String>> {
     let text = match link.call(&redis::cmd("INFO")).await? {
         Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Value::VerbatimString { text, .. } => text,
@@ -69,18 +104,22 @@ async fn saves_nothing(link: &Link) -> bool {
     matches!(value, Some(Value::BulkString(text)) if text.is_empty())
 }
 
-async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Option<String> {
-    let keys = [format!("{key_prefix}distributed-lock/1:probe")];
+async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Permissions {
+    // No lock has this name: the number is drawn now.
+    let Ok(number) = AttemptToken::random() else { return Permissions::Complete };
+    let keys = [format!("{key_prefix}distributed-lock/1:probe:{number}")];
     let run = Run { text: &PROBE, keys: &keys, arguments: &[channel] };
     let missing = match link.run(run).await {
         Ok(Value::Array(missing)) => missing,
-        Err(error) if error.code() == Some("NOPERM") => {
-            return Some(format!(
+        Err(error) if forbids(&error) => {
+            return Permissions::Missing(format!(
                 "this user may not run scripts ({error}). {}",
                 remedy(key_prefix)
             ));
         }
-        _ => return None,
+        Err(error) if error.code() == Some("MOVED") => return Permissions::OnAnotherNode,
+        Err(error) if error.knows_no_scripts() => return Permissions::NoScripts(error),
+        _ => return Permissions::Complete,
     };
     let name = |value: &Value| match value {
         Value::BulkString(name) => Some(String::from_utf8_lossy(name).into_owned()),
@@ -88,7 +127,10 @@ async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Op
     };
     let missing: Vec<String> = missing.iter().filter_map(name).collect();
     let list = missing.join(", ");
-    (!missing.is_empty()).then(|| format!("this user may not use {list}. {}", remedy(key_prefix)))
+    if missing.is_empty() {
+        return Permissions::Complete;
+    }
+    Permissions::Missing(format!("this user may not use {list}. {}", remedy(key_prefix)))
 }
 
 fn remedy(key_prefix: &str) -> String {

@@ -96,9 +96,9 @@
 //! | kind | is | expires |
 //! |---|---|---|
 //! | `readers`, `permits` | a sorted set of holders, `<token> <lease in ms>[ <label>]`, by the end of their leases | with the last of them |
-//! | `queue`, `permit-queue` | a sorted set of those who wait, by their places | 10 s after the last of them has asked |
-//! | `waiters`, `permit-waiters` | a hash of what is known of them, and of attempts that were withdrawn while a request was on its way | the same; 60 s or one lease for the latter |
-//! | `written` | of the mutex key's owner: `<lease in ms> <token>` | with the lease, at most 3 s later |
+//! | `queue`, `permit-queue` | the waiters, a sorted set by their positions | 10 s after the last of them has asked |
+//! | `waiters`, `permit-waiters` | a hash with an entry for each of them, and a tombstone for each attempt that was withdrawn while a request of it was on its way | the same; for tombstones 16 minutes, or one lease if that is longer |
+//! | `written` | of the mutex key's owner: `<lease in ms> <token>`, and ` granted` if a script made it the owner | with the lease, at most 3 s later |
 //! | `quorum-queue`, `quorum-waiters`, and the same with `quorum-permit` | as the former two, on each of several servers | the same |
 //! | `permit-<number>` | a permit on several servers: a mutex | with its lease |
 //! | `counter`, `permit-counter` | the last fencing token, and the token of whom it was drawn for | 1 hour after its last use |
@@ -118,11 +118,13 @@
 mod any;
 mod builder;
 mod client;
+mod damage;
 mod driver;
 mod extend;
 mod failure;
 mod free;
 mod grant;
+mod greeting;
 mod health;
 mod holder;
 mod key;
@@ -141,6 +143,8 @@ mod types;
 
 pub use any::RedisDriver;
 pub use builder::RedisLockProviderBuilder;
+pub use damage::DamagedKey;
+pub use failure::ServerError;
 pub use protocol::RedisProtocol;
 /// The client library, for [`RedisLockProviderBuilder::client`].
 pub use redis;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use distributed_lock_core::clock::Moment;
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -12,19 +14,37 @@ use redis::{
 use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, unconstrained};
 
-use crate::failure::{ends_link, wants_script};
+use crate::failure::{ServerError, cuts_link, wants_script};
 use crate::mailbox::Mailbox;
 use crate::script::Run;
+
+/// How long the kernel goes on sending what the server's host does not acknowledge, after the connection
+/// was closed here, too.
+pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What became of a request.
+pub(crate) type ServerResult<T> = Result<T, ServerError>;
 
 /// A connection that all tasks of a provider share. Once it is known to be broken it stays so.
 pub(crate) struct Link {
     /// Tells links of one provider apart.
     pub(crate) number: u64,
+    /// When it was begun to be made.
+    pub(crate) opened: Moment,
+    /// Names the server in errors.
+    server: Arc<str>,
     client: Client,
     connection: MultiplexedConnection,
     fate: Arc<Fate>,
     /// How many requests were answered: if none was since a request left, nothing was.
     replies: AtomicU64,
+    /// How many requests are under way.
+    under_way: AtomicU64,
+    /// When the first request left since the last reply, in nanoseconds of the provider's clock; 0 for
+    /// none.
+    silent_since: AtomicU64,
+    /// For how long it may be silent before it is taken for dead.
+    patience: Duration,
     /// With RESP3 made when somebody waits for the first time.
     subscription: OnceCell<Option<Listener>>,
 }
@@ -41,10 +61,11 @@ impl Link {
     /// Connects, on the runtime that it is called on.
     pub(crate) async fn open(
         client: Client,
-        number: u64,
+        (number, server): (u64, &Arc<str>),
+        (opened, patience): (Moment, Duration),
         (channel, mailbox): (&str, Arc<Mailbox>),
         config: AsyncConnectionConfig,
-    ) -> RedisResult<Self> {
+    ) -> ServerResult<Self> {
         let fate = Arc::new(Fate { is_broken: AtomicBool::new(false), mailbox });
         let config = if has_pushes(&client) {
             let fate = Arc::clone(&fate);
@@ -55,14 +76,29 @@ impl Link {
         } else {
             config
         };
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let (replies, subscription) = (AtomicU64::new(0), OnceCell::new());
-        let link = Self { number, client, connection, fate, replies, subscription };
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = connection.map_err(|error| ServerError::new(server, error))?;
+        let server = Arc::clone(server);
+        let link = Self {
+            number,
+            opened,
+            server,
+            client,
+            connection,
+            fate,
+            replies: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+            silent_since: AtomicU64::new(0),
+            patience,
+            subscription: OnceCell::new(),
+        };
         if !has_pushes(&link.client) {
+            // Without HELLO nothing was asked yet that a server which refuses this client must answer.
+            link.call(&redis::cmd("PING")).await?;
             // The second connection is made with the first, so that there are always two. A user who
             // may not subscribe can still try; waiting then says why it cannot.
             match link.subscribe(channel).await {
-                Err(error) if ends_link(&error) => return Err(error),
+                Err(error) if cuts_link(&error) => return Err(error),
                 _ => {}
             }
         }
@@ -78,38 +114,74 @@ impl Link {
         self.fate.give_up();
     }
 
+    /// It is taken for dead after a silence of this length, unless it is slow itself: a connection that took
+    /// long to make has long round trips.
+    pub(crate) fn adapt(&mut self, took: Duration, most: Duration) {
+        self.patience = self.patience.max(took.saturating_mul(2).min(most));
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// A request is about to leave.
+    pub(crate) fn request_leaves(&self, now: Moment) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let now = now.as_nanos().max(1);
+        // Another has left before and was not answered either.
+        let _ = self.silent_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A request is not waited for any more.
+    pub(crate) fn request_ends(&self) {
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.silent_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether requests are under way of which none has been answered for too long.
+    pub(crate) fn is_silent(&self, now: impl FnOnce() -> Moment) -> bool {
+        let since = self.silent_since.load(Ordering::Relaxed);
+        since != 0 && now().since(Moment::from_nanos(since)) >= self.patience
+    }
+
     /// How many requests it has answered so far.
     pub(crate) fn replies(&self) -> u64 {
         self.replies.load(Ordering::Relaxed)
     }
 
     /// Listens to a channel, from the first call on.
-    pub(crate) async fn subscribe(&self, channel: &str) -> RedisResult<()> {
+    pub(crate) async fn subscribe(&self, channel: &str) -> ServerResult<()> {
         self.subscription.get_or_try_init(|| self.listen(channel)).await.map(drop)
     }
 
-    async fn listen(&self, channel: &str) -> RedisResult<Option<Listener>> {
+    async fn listen(&self, channel: &str) -> ServerResult<Option<Listener>> {
         if has_pushes(&self.client) {
             let subscribed = self.connection.clone().subscribe(channel).await;
             self.settle(subscribed)?;
             return Ok(None);
         }
+        let listening = self.listen_apart(channel).await;
+        listening.map(Some).map_err(|error| ServerError::new(&self.server, error))
+    }
+
+    async fn listen_apart(&self, channel: &str) -> RedisResult<Listener> {
         let mut messages = self.client.get_async_pubsub().await?;
         messages.subscribe(channel).await?;
         let (sink, mut messages) = messages.split();
         let fate = Arc::clone(&self.fate);
-        Ok(Some(Listener(tokio::spawn(async move {
+        Ok(Listener(tokio::spawn(async move {
             // The connection lasts as long as both of its halves.
             let _sink = sink;
             while let Some(message) = messages.next().await {
                 fate.mailbox.deliver(message.get_payload_bytes());
             }
             fate.give_up();
-        }))))
+        })))
     }
 
     /// Runs a script, which the server need not know yet.
-    pub(crate) async fn run(&self, run: Run<'_>) -> RedisResult<Value> {
+    pub(crate) async fn run(&self, run: Run<'_>) -> ServerResult<Value> {
         match self.call(&run.by_hash()).await {
             Err(error) if wants_script(&error) => self.call(&run.in_full()).await,
             result => result,
@@ -117,24 +189,34 @@ impl Link {
     }
 
     /// One request, one reply.
-    pub(crate) async fn call(&self, command: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn call(&self, command: &Cmd) -> ServerResult<Value> {
         let mut connection = self.connection.clone();
         // Requests leave when they are first polled, in that order, whatever their task did before.
         let reply = unconstrained(connection.send_packed_command(command)).await;
         self.settle(reply.and_then(Value::extract_error))
     }
 
-    /// Several requests in one write; an error of one of them is its reply.
-    pub(crate) async fn call_all(&self, commands: &Pipeline) -> RedisResult<Value> {
+    /// Several requests in one write. The error of the first is that of all; of others it is their reply.
+    pub(crate) async fn call_all(&self, commands: &Pipeline) -> ServerResult<Value> {
         let mut connection = self.connection.clone();
         let replies = connection.send_packed_commands(commands, 0, commands.len());
-        self.settle(unconstrained(replies).await.map(Value::Array))
+        let replies = unconstrained(replies).await.and_then(|mut replies| {
+            if let Some(first) = replies.first_mut() {
+                *first = std::mem::replace(first, Value::Nil).extract_error()?;
+            }
+            Ok(Value::Array(replies))
+        });
+        self.settle(replies)
     }
 
-    fn settle<T>(&self, result: RedisResult<T>) -> RedisResult<T> {
+    fn settle<T>(&self, result: RedisResult<T>) -> ServerResult<T> {
+        let result = result.map_err(|error| ServerError::new(&self.server, error));
         match &result {
-            Err(error) if ends_link(error) => self.give_up(),
-            _ => drop(self.replies.fetch_add(1, Ordering::Relaxed)),
+            Err(error) if cuts_link(error) => self.give_up(),
+            _ => {
+                self.replies.fetch_add(1, Ordering::Relaxed);
+                self.silent_since.store(0, Ordering::Relaxed);
+            }
         }
         result
     }

@@ -23,6 +23,7 @@ pub(crate) static RELEASE_ALONE: Text = script!("release_alone.lua");
 pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
 pub(crate) static WITHDRAW: Text = script!("resource.lua", "withdraw.lua");
 pub(crate) static DRAW: Text = script!("resource.lua", "counter.lua", "draw.lua");
+pub(crate) static REPAIR: Text = script!("repair.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
@@ -35,7 +36,8 @@ pub(crate) static INTRODUCE: Text = script!("introduce.lua");
 #[derive(Clone, Copy)]
 pub(crate) enum Request<'a> {
     Script(Run<'a>),
-    /// Replied to by an array of the commands' replies, errors among them.
+    /// Replied to by an array of the commands' replies, errors among them; an error of the first is that
+    /// of all.
     Commands(&'a Pipeline),
 }
 

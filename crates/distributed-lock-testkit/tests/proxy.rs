@@ -328,3 +328,22 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// A request that is held closes its connection for the client at once and reaches the server later.
+#[test]
+fn a_held_request_arrives_after_its_connection_was_closed() {
+    let server = RedisServer::shared();
+    let proxy = FaultProxy::start(server.address());
+    let mut client = TcpStream::connect(proxy.address()).unwrap();
+    proxy.hold_request(b"held-request");
+    client.write_all(b"SET held-request late PX 60000\r\n").unwrap();
+    let mut reply = [0; 5];
+    assert!(matches!(client.read(&mut reply), Ok(0) | Err(_)), "the connection is closed");
+    assert_eq!(server.cli(&["GET", "held-request"]), "");
+    let mut next = TcpStream::connect(proxy.address()).unwrap();
+    next.write_all(PING).unwrap();
+    next.read_exact(&mut reply).unwrap();
+    assert_eq!(proxy.held_requests(), 1);
+    proxy.deliver();
+    assert_eq!((server.cli(&["GET", "held-request"]).as_str(), proxy.held_requests()), ("late", 0));
+}

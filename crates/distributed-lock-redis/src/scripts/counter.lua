@@ -2,20 +2,42 @@
 -- was drawn for. Of a semaphore it stands where a lock has its mutex key, which permits do not use.
 local counter = KEYS[#KEYS]
 local COUNTER_MS = 3600000
+-- Greater numbers are not exact in a script: they are counted on as texts, up to the last that has 64
+-- bits.
+local LAST_EXACT = 9007199254740991
+local LAST_TOKEN = '18446744073709551615'
+
+local function read_counter()
+  return string.match(redis.call('GET', counter) or '', '^0*(%d+) ?(%x*)$')
+end
 
 local function last_drawn()
-  local last, by = string.match(redis.call('GET', counter) or '', '^(%d+) ?(%x*)$')
-  return tonumber(last) or 0, by
+  local last, by = read_counter()
+  return tonumber(last or 0), by
 end
 
 -- If the clock went back, the counter must be seen to outlive what it has given out.
-local function record(number)
-  local ahead = math.max(0, math.floor(number / 1000) - now)
-  redis.call('SET', counter, int(number) .. ' ' .. token, 'PX', int(COUNTER_MS + ahead))
-  return int(number)
+local function write_counter(text)
+  local ahead = math.max(0, math.floor(tonumber(text) / 1000) - now)
+  redis.call('SET', counter, text .. ' ' .. token, 'PX', int(COUNTER_MS + ahead))
+  return text
 end
 
--- Greater than the last, and than any that a data set which was lost gave out.
+local function record(number)
+  return write_counter(int(number))
+end
+
+-- The number after one of more than nine digits.
+local function successor(digits)
+  local high, low = string.sub(digits, 1, -10), tonumber(string.sub(digits, -9)) + 1
+  if low < 1000000000 then return high .. string.format('%09d', low) end
+  return int(tonumber(high) + 1) .. '000000000'
+end
+
+-- Greater than the last, and than any that a data set which was lost gave out. Nil if there is none.
 local function step()
-  return record(math.max(last_drawn() + 1, micros))
+  local last = read_counter() or '0'
+  if tonumber(last) < LAST_EXACT then return record(math.max(tonumber(last) + 1, micros)) end
+  if #last > #LAST_TOKEN or (#last == #LAST_TOKEN and last >= LAST_TOKEN) then return nil end
+  return write_counter(successor(last))
 end

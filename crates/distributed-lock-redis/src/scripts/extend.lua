@@ -1,12 +1,12 @@
 -- Extends the leases of many locks of one owner process.
 --
 -- ARGV: the lease in ms; then for each lock its mode and owner. KEYS: for each lock those that its
--- mode needs. Returns for each lock 1, or 0 if it is no longer the owner's. Works when memory has
--- run out: PEXPIRE comes before ZADD.
+-- mode needs. Returns for each lock 1, or 0 if it is no longer the owner's; a key of another type is not.
+-- Works when memory has run out: PEXPIRE comes before ZADD.
 local lease = ARGV[1]
 local COUNTER_MS = 3600000
+local LONGEST_LEASE_MS = 31536000000
 local now = nil
-local outcomes, key = {}, 1
 
 local function time()
   if not now then
@@ -20,33 +20,44 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+local function extend_writer(owner, mutex, written, counter)
+  if redis.call('GET', mutex) ~= owner then return 0 end
+  redis.call('PEXPIRE', mutex, lease)
+  redis.call('PEXPIRE', written, lease)
+  -- It may have to last longer than this.
+  local left = redis.call('PTTL', counter)
+  if left >= 0 and left < COUNTER_MS then redis.call('PEXPIRE', counter, COUNTER_MS) end
+  return 1
+end
+
+local function extend_member(owner, holders, mutex)
+  local held = mutex and redis.call('GET', mutex)
+  local has_marker = held and #held == 34 and string.find(held, '^r:%x+$') ~= nil
+  local ends = redis.call('ZSCORE', holders, owner)
+  if (mutex and not has_marker) or not ends or tonumber(ends) <= time() then return 0 end
+  redis.call('PEXPIRE', holders, lease)
+  redis.call('ZADD', holders, int(now + lease), owner)
+  local last = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')
+  local left = int(math.min(last[2] - now, LONGEST_LEASE_MS))
+  redis.call('PEXPIRE', holders, left)
+  if mutex then redis.call('PEXPIRE', mutex, left) end
+  return 1
+end
+
+local outcomes, key = {}, 1
 for arg = 2, #ARGV, 2 do
   local mode, owner = ARGV[arg], ARGV[arg + 1]
-  local extended = 0
-  if mode == 'x' then
-    local mutex, written, counter = KEYS[key], KEYS[key + 1], KEYS[key + 2]
-    key = key + 3
-    if redis.call('GET', mutex) == owner then
-      redis.call('PEXPIRE', mutex, lease)
-      redis.call('PEXPIRE', written, lease)
-      redis.call('PEXPIRE', counter, COUNTER_MS)
-      extended = 1
-    end
-  else
-    local holders, mutex = KEYS[key], mode == 's' and KEYS[key + 1]
-    key = key + (mutex and 2 or 1)
-    local held = mutex and redis.call('GET', mutex)
-    local has_marker = held and #held == 34 and string.find(held, '^r:%x+$') ~= nil
-    local ends = redis.call('ZSCORE', holders, owner)
-    if (not mutex or has_marker) and ends and tonumber(ends) > time() then
-      redis.call('PEXPIRE', holders, lease)
-      redis.call('ZADD', holders, int(now + lease), owner)
-      local last = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')
-      redis.call('PEXPIRE', holders, int(last[2] - now))
-      if mutex then redis.call('PEXPIRE', mutex, int(last[2] - now)) end
-      extended = 1
-    end
+  local extend = mode == 'x' and extend_writer or extend_member
+  local last = key + (mode == 'x' and 2 or mode == 's' and 1 or 0)
+  local done, outcome = pcall(extend, owner, unpack(KEYS, key, last))
+  key = last + 1
+  if not done then
+    -- The server's error is a table from version 7 on, and a text before.
+    local words = type(outcome) == 'table' and outcome.err or tostring(outcome)
+    -- Another program has put a key of another type where the lock's was; anything else strikes all.
+    if not string.find(words, 'WRONGTYPE', 1, true) then error(outcome, 0) end
+    outcome = 0
   end
-  outcomes[#outcomes + 1] = extended
+  outcomes[#outcomes + 1] = outcome
 end
 return outcomes

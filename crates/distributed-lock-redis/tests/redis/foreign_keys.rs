@@ -45,6 +45,38 @@ async fn row_21_what_others_do_to_the_key_is_told_within_a_cadence() {
     }
 }
 
+/// What another program does to one lock's keys strikes no other lock of the same batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_of_another_type_loses_one_lock() {
+    const LOCKS: usize = 450;
+    let server = RedisServer::start(&[]);
+    let here = leased(&server.url(), 3 * SECOND).await;
+    let (mut mutexes, mut readers, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..LOCKS / 3 {
+        let name = format!("batch {number}");
+        mutexes.push(held(&here, &format!("{name} mutex")).await);
+        readers.push(here.create_reader_writer_lock(&name).acquire_read(None).await.unwrap());
+        permits.push(here.create_semaphore(&name, 2).acquire(None).await.unwrap());
+    }
+    let names = ["batch 3 mutex", "batch 7"].map(|name| here.native_key(name).unwrap());
+    let entries = server.cli(&["KEYS", "*batch 7}:readers:*"]);
+    let permit = server.cli(&["KEYS", "*batch 11}:permits:*"]);
+    let deeds: [&str; 3] = [&names[0], &entries, &permit];
+    for key in deeds {
+        order(&server, &["DEL", key]);
+        order(&server, &["RPUSH", key, "x"]);
+    }
+    told_of_loss(&mutexes[3], CADENCE_AND_SLACK).await;
+    told_of_loss(&readers[7], CADENCE_AND_SLACK).await;
+    told_of_loss(&permits[11], CADENCE_AND_SLACK).await;
+    // For longer than a lease.
+    tokio::time::sleep(4 * SECOND).await;
+    let lost = mutexes.iter().filter(|held| held.is_lost()).count()
+        + readers.iter().filter(|held| held.is_lost()).count()
+        + permits.iter().filter(|held| held.is_lost()).count();
+    assert_eq!(lost, 3);
+}
+
 /// Readers lose their lock with its marker, even when other readers set a new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_whose_marker_was_deleted_are_told() {

@@ -13,6 +13,8 @@ use crate::{MS, SECOND, held, leased};
 
 const LEASE: Duration = Duration::from_secs(2);
 
+const TOMBSTONE: Duration = Duration::from_secs(16 * 60);
+
 /// The kinds of keys, and how long the last of each may be there.
 const STATED: [(&str, Duration); 9] = [
     ("readers", LEASE),
@@ -20,8 +22,8 @@ const STATED: [(&str, Duration); 9] = [
     ("written", Duration::from_secs(5)),
     ("queue", Duration::from_secs(10)),
     ("permit-queue", Duration::from_secs(10)),
-    ("waiters", Duration::from_secs(60)),
-    ("permit-waiters", Duration::from_secs(60)),
+    ("waiters", TOMBSTONE),
+    ("permit-waiters", TOMBSTONE),
     ("counter", Duration::from_secs(3600)),
     ("permit-counter", Duration::from_secs(3600)),
 ];
@@ -92,9 +94,7 @@ async fn every_key_ends_when_it_is_stated_and_nothing_is_left() {
     {
         assert!(kinds.iter().any(|seen| seen == kind), "no {kind} among {kinds:?}");
     }
-    for shift in
-        [LEASE, Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(3600)]
-    {
+    for shift in [LEASE, Duration::from_secs(10), TOMBSTONE, Duration::from_secs(3600)] {
         clock.set(shift + SECOND, Toward::Future);
         for (kind, left) in keys(&server) {
             assert!(stated(&kind) > shift, "{kind} is there {shift:?} later, for {left:?}");

@@ -1,6 +1,8 @@
 //! One connection: both ways, and how it ends.
 
-use tokio::io::AsyncReadExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Way;
@@ -38,10 +40,39 @@ pub(super) async fn serve(proxy: &Proxy, link: &Link, client: TcpStream, admissi
             },
         }
     };
+    if let Ending::Held(bytes) = ending {
+        return deliver_late(proxy, bytes, client, server).await;
+    }
     if ending == Ending::Broken {
         reset(&client);
         reset(&server);
     }
+}
+
+/// How long the rest of a request that is kept may take to arrive.
+const REST: Duration = Duration::from_millis(20);
+
+/// Closes the connection for the client, and delivers its last request when the test says so.
+async fn deliver_late(
+    proxy: &Proxy,
+    mut bytes: Vec<u8>,
+    mut client: TcpStream,
+    mut server: TcpStream,
+) {
+    let mut rest = vec![0; 16 * 1024];
+    while let Ok(Ok(count @ 1..)) = tokio::time::timeout(REST, client.read(&mut rest)).await {
+        bytes.extend_from_slice(&rest[..count]);
+    }
+    reset(&client);
+    drop(client);
+    let before = proxy.rules.now(|faults| faults.deliveries);
+    proxy.tally.held.add(1);
+    proxy.rules.until(|faults| faults.deliveries > before).await;
+    // The reply says that the request was executed; without one the server is gone.
+    if server.write_all(&bytes).await.is_ok() {
+        let _ = server.read(&mut rest).await;
+    }
+    proxy.tally.delivered_late.add(1);
 }
 
 /// Holds a connection open until the client ends it.

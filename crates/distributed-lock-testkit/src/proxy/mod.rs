@@ -138,6 +138,29 @@ impl FaultProxy {
         self.proxy.rules.change(|rules| rules.loses_reply_to = Some(request.to_owned()));
     }
 
+    /// The next request that has these bytes in it is kept, and its connection is closed for the
+    /// client, whose later connections work. The server gets it by [`deliver`](Self::deliver): a
+    /// connection that was reported closed may still deliver.
+    ///
+    /// # Panics
+    /// If there are no bytes to look for.
+    pub fn hold_request(&self, request: &[u8]) {
+        assert!(!request.is_empty(), "every request would have that in it");
+        self.proxy.rules.change(|rules| rules.holds = Some(request.to_owned()));
+    }
+
+    /// How many requests were kept by [`hold_request`](Self::hold_request) and not delivered.
+    #[must_use]
+    pub fn held_requests(&self) -> u64 {
+        self.proxy.tally.held.get() - self.proxy.tally.delivered_late.get()
+    }
+
+    /// Delivers all requests that were kept. When it returns, the server has answered them.
+    pub fn deliver(&self) {
+        self.proxy.rules.change(|rules| rules.deliveries += 1);
+        self.until(|proxy| proxy.tally.held.get() == proxy.tally.delivered_late.get());
+    }
+
     /// The next `bytes` that way, of all connections together, still pass; the connection that would
     /// carry the next one is closed. Once: other connections work, later ones too.
     pub fn cut_after(&self, way: Way, bytes: u64) {

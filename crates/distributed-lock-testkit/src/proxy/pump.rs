@@ -21,12 +21,14 @@ const PART: usize = 16 * 1024;
 const WAITING: usize = 256;
 
 /// How a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// In good order, as far as either side can tell.
     Closed,
     /// By a reset.
     Broken,
+    /// For the client; the server is to get these bytes of it later.
+    Held(Vec<u8>),
 }
 
 /// Bytes on their way.
@@ -72,6 +74,9 @@ async fn take(
         let bytes = &arrived[..count];
         if way == Way::ToServer {
             proxy.tally.requested(requests.count(bytes));
+            if proxy.rules.holds(link, bytes) {
+                return Err(Ending::Held(bytes.to_vec()));
+            }
         }
         let verdict = proxy.rules.admit(link, way, bytes);
         if verdict.passing < count && !verdict.is_cut {

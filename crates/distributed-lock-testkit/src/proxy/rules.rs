@@ -27,6 +27,10 @@ pub(super) struct Faults {
     pub(super) resets: u64,
     /// In the next request that has these bytes.
     pub(super) loses_reply_to: Option<Vec<u8>>,
+    /// The next request that has these bytes.
+    pub(super) holds: Option<Vec<u8>>,
+    /// How often requests that were held were delivered.
+    pub(super) deliveries: u64,
     to_server: WayFaults,
     to_client: WayFaults,
 }
@@ -125,7 +129,10 @@ impl Rules {
 
     /// Ends all faults; that connections were reset stays true.
     pub(super) fn heal(&self) {
-        self.change(|faults| *faults = Faults { resets: faults.resets, ..Faults::default() });
+        self.change(|faults| {
+            let Faults { resets, deliveries, .. } = *faults;
+            *faults = Faults { resets, deliveries, ..Faults::default() };
+        });
     }
 
     pub(super) fn now<T>(&self, look: impl FnOnce(&Faults) -> T) -> T {
@@ -136,6 +143,20 @@ impl Rules {
     pub(super) async fn until(&self, mut is_so: impl FnMut(&Faults) -> bool) {
         // The sender is here, so it cannot be gone.
         let _ = self.0.subscribe().wait_for(|faults| is_so(faults)).await;
+    }
+
+    /// Whether these bytes toward the server belong to the request that is to be held.
+    pub(super) fn holds(&self, link: &Link, bytes: &[u8]) -> bool {
+        let mut holds = false;
+        self.0.send_if_modified(|faults| {
+            // Only looked for where it is wanted: `admit` looks for others in the same bytes.
+            if faults.holds.is_some() && link.has_seen(faults.holds.as_deref(), bytes) {
+                faults.holds = None;
+                holds = true;
+            }
+            false
+        });
+        holds
     }
 
     /// What becomes of bytes that have arrived.

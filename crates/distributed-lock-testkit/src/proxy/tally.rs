@@ -40,7 +40,7 @@ impl Count {
         self.0.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -58,6 +58,8 @@ pub(super) struct Tally {
     pub(super) vanished: Count,
     pub(super) cut: Count,
     pub(super) reset: Count,
+    pub(super) held: Count,
+    pub(super) delivered_late: Count,
     pub(super) muted: Count,
 }
 
