@@ -67,8 +67,8 @@ pub mod timeout;
 pub mod timers;
 mod token;
 pub mod traits;
-mod watchdog;
 pub mod unanswered;
+mod watchdog;
 
 pub use engine::Options;
 pub use erased::{DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore};

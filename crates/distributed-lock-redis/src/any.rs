@@ -97,6 +97,13 @@ impl Driver for RedisDriver {
         }
     }
 
+    fn has_unanswered(&self, attempt: &AnyAttempt) -> bool {
+        match &self.0 {
+            Servers::One(one) => one.has_unanswered(attempt),
+            Servers::Several(_) => false,
+        }
+    }
+
     async fn withdraw(&self, attempt: &mut AnyAttempt) -> LockResult<()> {
         match &self.0 {
             Servers::One(one) => one.withdraw(attempt).await,

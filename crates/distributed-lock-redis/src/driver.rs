@@ -333,6 +333,10 @@ impl Driver for OneServer {
         attempt.place.has_something()
     }
 
+    fn has_unanswered(&self, attempt: &RedisAttempt) -> bool {
+        attempt.place.has_unanswered()
+    }
+
     async fn withdraw(&self, attempt: &mut RedisAttempt) -> LockResult<()> {
         let token = attempt.token()?;
         let Attempt { key, mode, place, .. } = attempt;
