@@ -86,6 +86,9 @@ impl OneServer {
         let owner = self.owner(attempt.mode, token);
         let commands = free::commands(&attempt.key, &owner, token, &self.options.expiry_ms);
         let (reply, asked) = self.request(attempt, &commands).await;
+        if reply.as_ref().is_err_and(|error| !may_be_partial(error)) {
+            attempt.place.is_answered(asked.link);
+        }
         match Outcome::of(&reply?) {
             Outcome::Taken => {
                 attempt.place.is_answered(asked.link);
