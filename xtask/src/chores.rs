@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cargo::{Done, cargo, cargo_with, output, root};
-use crate::{servers, tidy};
+use crate::{platforms, servers, tidy};
 
 /// The crate whose features users choose.
 const META: &str = "distributed-lock";
@@ -19,6 +19,7 @@ pub(crate) fn test() -> Done {
         let only = ["-p", META, "--no-default-features", "--features", &features];
         cargo(&[&["clippy", "--all-targets"], &only[..], &["--", "-D", "warnings"]].concat())?;
     }
+    platforms::check()?;
     // Not the benchmarks: in debug they say nothing.
     cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples"])?;
     cargo(&["test", "--workspace", "--doc"])?;

@@ -4,6 +4,7 @@
 
 mod cargo;
 mod chores;
+mod platforms;
 mod servers;
 mod tidy;
 
@@ -13,7 +14,8 @@ const HELP: &str = "\
 cargo xtask CHORE
 
   test    install what the tests need, then: tidy, format, clippy, tests, doc tests, docs,
-          every feature combination, examples
+          every feature combination, examples, a check of the libraries for other platforms and
+          with the oldest Rust
   bench   the benchmarks, release build
   model   RedLock under the model checker; writes docs/redlock-model.md
   tidy    the repository's own rules: length of files, no ignored tests, no markers left behind

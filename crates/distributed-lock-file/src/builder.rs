@@ -33,9 +33,9 @@ pub struct FileLockProviderBuilder {
 }
 
 impl FileLockProviderBuilder {
-    /// Sets the permissions of lock files. Default: `0o600`, one user. `0o660` shares them with a
-    /// group: the directory is then made with `0o770`, and one that its group can write to is
-    /// accepted.
+    /// Sets the permissions of lock files. Default: `0o600`, one user. `0o660` shares them with the
+    /// group of the directory: that is then made with `0o770`, and one that its group can write to is
+    /// accepted. Files and directory get exactly these permissions, whatever the umask is.
     pub fn mode(mut self, mode: u32) -> Self {
         self.file.file_mode = mode;
         self
@@ -69,12 +69,17 @@ impl FileLockProviderBuilder {
     }
 
     /// Builds the provider for lock files in `directory`, which is made with mode `0o700` if it is
-    /// not there. Providers over the same directory share their locks, in any process.
+    /// not there, with those above it. Providers over the same directory share their locks, in any
+    /// process.
+    ///
+    /// The path must not be for others to change: a directory above the lock directory that everybody
+    /// can write to is refused unless it is sticky; other users who own, or groups that can write to, a
+    /// directory or symbolic link on the path are named in a warning.
     ///
     /// # Errors
-    /// [`LockError::Config`] if the directory or an option is not safe to use;
-    /// [`LockError::Backend`] if the directory cannot be made or read; [`LockError::Unsupported`] on
-    /// platforms other than Unix.
+    /// [`LockError::Config`] if an option is not safe to use, or the directory is not, or cannot be made
+    /// or read; [`LockError::Backend`] if that is so only for the moment, as on a full disk;
+    /// [`LockError::Unsupported`] on platforms other than Unix.
     pub fn build(self, directory: impl AsRef<Path>) -> LockResult<FileLockProvider> {
         let options = self.engine.clone();
         let driver = self.build_driver(directory)?;
@@ -86,13 +91,19 @@ impl FileLockProviderBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_driver(self, directory: impl AsRef<Path>) -> LockResult<FileDriver> {
-        if self.file.file_mode & !0o777 != 0 || self.file.file_mode & 0o600 != 0o600 {
+        let file = self.file_options()?;
+        FileDriver::open(directory.as_ref(), file, self.engine.home)
+    }
+
+    /// The options of the files, once they are checked.
+    pub(crate) fn file_options(&self) -> LockResult<FileOptions> {
+        let mode = self.file.file_mode;
+        if mode & !0o777 != 0 || mode & 0o600 != 0o600 {
             return Err(LockError::Config(format!(
-                "mode {:#o}: lock files need permissions between 0o600 and 0o777 that let their \
-                 owner read and write",
-                self.file.file_mode
+                "mode {mode:#o}: lock files need permissions between 0o600 and 0o777 that let their \
+                 owner read and write"
             )));
         }
-        FileDriver::open(directory.as_ref(), self.file, self.engine.home)
+        Ok(self.file.clone())
     }
 }

@@ -1,28 +1,59 @@
 //! The directory of the lock files: made safely, and refused where locks in it would be unsafe.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use distributed_lock_core::error::{LockError, LockResult};
 
+use crate::create::make_directory;
+use crate::failure::passes_by_itself;
 use crate::options::FileOptions;
+use crate::trust::check_route;
 
 /// Makes the directory if it is not there, and checks it; its absolute path.
 pub(crate) fn open_directory(path: &Path, options: &FileOptions) -> LockResult<PathBuf> {
-    let path = std::path::absolute(path).map_err(LockError::backend)?;
-    let mode = options.directory_mode();
-    let made = DirBuilder::new().recursive(true).mode(mode).create(&path);
-    let metadata = made.and_then(|()| path.metadata()).map_err(|error| refused(&path, error))?;
-    check_access(&path, &metadata, options)?;
-    check_file_system(&path, options)?;
+    let path = std::path::absolute(path).map_err(|error| refused(path, error))?;
+    check_route(&path, options)?;
+    if make(&path, options.directory_mode(), options).map_err(|error| refused(&path, error))? {
+        check_route(&path, options)?;
+    }
+    check_directory(&path, options)?;
     Ok(path)
 }
 
+/// Checks the directory that a path leads to.
+pub(crate) fn check_directory(path: &Path, options: &FileOptions) -> LockResult<()> {
+    let metadata = path.metadata().map_err(|error| refused(path, error))?;
+    if !metadata.is_dir() {
+        return Err(refused(path, rustix::io::Errno::NOTDIR.into()));
+    }
+    check_access(path, &metadata, options)?;
+    check_file_system(path, options)
+}
+
+/// Makes the directory and those above it, if it is not there; whether it was not. All who may use the
+/// lock files may pass those above, and only this user may write to them.
+fn make(path: &Path, permissions: u32, options: &FileOptions) -> io::Result<bool> {
+    match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found.map(|_| false),
+    }
+    if let Some(parent) = path.parent() {
+        make(parent, options.directory_mode() & !0o022, options)?;
+    }
+    make_directory(path, permissions)?;
+    Ok(true)
+}
+
+/// A directory that cannot be used is a mistake in the configuration, unless the reason passes.
 fn refused(path: &Path, error: io::Error) -> LockError {
-    let kind = error.kind();
-    LockError::backend(io::Error::new(kind, format!("lock directory {}: {error}", path.display())))
+    let text = format!("lock directory {}: {error}", path.display());
+    if passes_by_itself(&error) {
+        return LockError::transient(io::Error::new(error.kind(), text));
+    }
+    LockError::Config(format!("{text}; name a directory that can be made, read and written to"))
 }
 
 /// Whoever can write to the directory can remove lock files, and so let two holders in.
@@ -39,7 +70,7 @@ fn check_access(path: &Path, metadata: &Metadata, options: &FileOptions) -> Lock
              of your own, or allow_shared_directory(true) if everybody who can write to it is trusted"
         )));
     }
-    if mode & 0o002 != 0 || mode & 0o020 != 0 && options.file_mode & 0o020 == 0 {
+    if mode & 0o002 != 0 || mode & 0o020 != 0 && !options.is_for_group() {
         return Err(LockError::Config(format!(
             "others can write to lock directory {path} (mode {:04o}) and could remove lock files; \
              use `chmod go-w`, or mode(0o660) to share it with its group, or make it sticky \
@@ -49,7 +80,6 @@ fn check_access(path: &Path, metadata: &Metadata, options: &FileOptions) -> Lock
     }
     Ok(())
 }
-
 #[cfg(target_os = "linux")]
 fn check_file_system(path: &Path, options: &FileOptions) -> LockResult<()> {
     if options.any_file_system {
@@ -116,6 +146,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_made_through_links_but_not_by_them() {
+        let parent = tempfile::tempdir().unwrap();
+        let (target, link) = (parent.path().join("target"), parent.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        open(&link.join("a/b"), FileOptions::default()).unwrap();
+        assert!(target.join("a/b").is_dir());
+        let dangling = parent.path().join("dangling");
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        let refused = open(&dangling, FileOptions::default());
+        assert!(matches!(refused, Err(LockError::Config(_))), "{refused:?}");
+        assert!(!parent.path().join("nowhere").exists());
+    }
+
+    #[test]
     fn a_directory_that_others_can_write_to_is_refused_unless_sticky_and_asked_for() {
         let shared = || FileOptions { shared_directory: true, ..FileOptions::default() };
         for mode in [0o777, 0o1777, 0o770] {
@@ -132,9 +177,12 @@ mod tests {
     #[test]
     fn what_is_not_a_directory_is_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(open(file.path(), FileOptions::default()), Err(LockError::Backend(_))));
         let below = file.path().join("below");
-        assert!(matches!(open(&below, FileOptions::default()), Err(LockError::Backend(_))));
+        for path in [file.path(), &below, Path::new(""), Path::new("/proc/none/such")] {
+            let refused = open(path, FileOptions::default());
+            let Err(LockError::Config(reason)) = refused else { panic!("{path:?}: {refused:?}") };
+            assert!(reason.contains(&format!("lock directory {}: ", path.display())), "{reason}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -15,22 +15,20 @@ use distributed_lock_core::{
 
 use crate::counter;
 use crate::directory::open_directory;
+use crate::failure::{of_file, refusal};
 use crate::flock::LockedFile;
 use crate::holder;
 use crate::key::{FileKey, LockPath};
 use crate::name::stem;
-use crate::open::{OpenFile, open_lock_file};
+use crate::open::{Access, OpenFile, open_existing, open_lock_file};
 use crate::options::FileOptions;
-use crate::place::{FilePlace, Means};
+use crate::place::{FALLBACK_PERIOD, FileContext, FilePlace};
 use crate::record::Identity;
 use crate::watch::Watch;
 
-/// How often a waiter looks although nobody told it to: a program that unlocks a file without
-/// closing it raises no event.
-const FALLBACK_PERIOD: Duration = Duration::from_secs(1);
-
-/// How soon a holder learns that its file was removed or replaced.
-const LOSS_TOLD_WITHIN: Duration = Duration::from_millis(50);
+/// How soon a holder is notified that its file was removed or replaced, or that its path leads
+/// elsewhere.
+const LOSS_DETECTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The most permits of a semaphore: each is a file.
 const MOST_PERMITS: u32 = 65_536;
@@ -66,12 +64,12 @@ impl FileDriver {
     pub(crate) fn open(directory: &Path, options: FileOptions, home: Home) -> LockResult<Self> {
         let directory = open_directory(directory, &options)?;
         let identity = Identity::of_this_process(options.label.as_deref());
-        let watch = Watch::new(directory.clone(), home);
+        let watch = Watch::new(directory.clone(), options.clone(), home);
         Ok(Self { directory, options, identity, watch })
     }
 
-    fn means<'a>(&'a self, loss: &'a LossReporter) -> Means<'a> {
-        Means { watch: &self.watch, options: &self.options, loss }
+    fn context<'a>(&'a self, loss: &'a LossReporter) -> FileContext<'a> {
+        FileContext { watch: &self.watch, options: &self.options, loss }
     }
 
     async fn lock(
@@ -79,11 +77,11 @@ impl FileDriver {
         attempt: &mut Attempt<FileKey, FilePlace>,
     ) -> io::Result<Option<Granted<FileGrant>>> {
         let Attempt { key, mode, place, loss, .. } = attempt;
-        let means = self.means(loss);
+        let context = self.context(loss);
         let locked = match *mode {
-            Mode::Exclusive => place.try_exclusive(key, means)?,
-            Mode::Shared => place.try_shared(key, means)?,
-            Mode::Permit { max } => place.try_permit(key, max, means).await?,
+            Mode::Exclusive => place.try_exclusive(key, context)?,
+            Mode::Shared => place.try_shared(key, context)?,
+            Mode::Permit { max } => place.try_permit(key, max, context).await?,
         };
         let Some(locked) = locked else { return Ok(None) };
         self.identity.write(&locked.open.file);
@@ -117,7 +115,7 @@ impl Driver for FileDriver {
         &self,
         attempt: &mut Attempt<FileKey, FilePlace>,
     ) -> LockResult<Option<Granted<FileGrant>>> {
-        self.lock(attempt).await.map_err(LockError::backend)
+        self.lock(attempt).await.map_err(refusal)
     }
 
     async fn wait(
@@ -125,7 +123,7 @@ impl Driver for FileDriver {
         attempt: &mut Attempt<FileKey, FilePlace>,
     ) -> LockResult<WakeUp<FileGrant>> {
         let Attempt { key, mode, place, loss, .. } = attempt;
-        place.wait(key, *mode, self.means(loss)).await.map_err(LockError::backend)?;
+        place.wait(key, *mode, self.context(loss)).await.map_err(refusal)?;
         Ok(WakeUp::TryAgain)
     }
 
@@ -151,7 +149,7 @@ impl Driver for FileDriver {
     }
 
     fn guarantees(&self) -> Guarantees {
-        Guarantees::new(HoldEnds::WithProcess, LOSS_TOLD_WITHIN)
+        Guarantees::new(HoldEnds::WithProcess, LOSS_DETECTED_WITHIN)
             .with_tokens(TokenDurability::SurviveDataLoss, "one name in one directory")
     }
 
@@ -161,13 +159,14 @@ impl Driver for FileDriver {
 
     async fn holder(&self, key: &FileKey) -> LockResult<Option<Holder>> {
         let path = key.first();
-        holder::of(path, self.watch.waiting_file(path)).map_err(LockError::backend)
+        holder::of(path, self.watch.waiting_file(path), &self.options).map_err(refusal)
     }
 
     fn keep_alive_fd(&self, grant: &FileGrant) -> LockResult<Option<OwnedFd>> {
         let mut held = grant.lock();
         let Some(held) = held.as_mut() else { return Ok(None) };
-        let copy = held.locked.open.file.try_clone().map_err(LockError::backend)?;
+        let copy = held.locked.open.file.try_clone();
+        let copy = copy.map_err(|error| refusal(of_file(&grant.path, error)))?;
         held.is_shared = true;
         Ok(Some(copy.into()))
     }
@@ -179,11 +178,11 @@ impl FileGrant {
         let LockedFile { watch, open, .. } = locked;
         drop(watch);
         // Unlocking frees it even while a child has the descriptor; closing it wakes those who wait.
-        open.file.unlock().map_err(LockError::backend)?;
+        open.file.unlock().map_err(|error| refusal(of_file(&self.path, error)))?;
         drop(open);
         if is_shared {
             // A child's descriptor may have kept the file open: raise the event by another close.
-            drop(open_lock_file(&self.path, options).map_err(LockError::backend)?);
+            drop(open_existing(&self.path, Access::Write, options).map_err(refusal)?);
         }
         Ok(())
     }
@@ -191,9 +190,11 @@ impl FileGrant {
     fn check_held(&self) -> LockResult<()> {
         let held = self.lock();
         let here = held.as_ref().map(|held| held.locked.open.inode.is_at(&self.path));
-        match here.transpose().map_err(LockError::backend)? {
+        match here.transpose().map_err(refusal)? {
             Some(true) => Ok(()),
-            _ => Err(LockError::LockLost("its lock file was removed or replaced".into())),
+            _ => Err(LockError::LockLost(
+                "its lock file was removed or replaced, or its path leads elsewhere".into(),
+            )),
         }
     }
 

@@ -5,27 +5,24 @@ use std::io;
 
 use distributed_lock_core::driver::LossReporter;
 
+use crate::failure::of_file;
 use crate::key::LockPath;
-use crate::open::{OpenFile, open_lock_file};
+use crate::open::{FOLLOW_LIMIT, OpenFile, open_lock_file};
 use crate::options::FileOptions;
 use crate::watch::{HeldFile, Watch};
 
-/// How often one request follows a file that is replaced under its hands, before it says "held":
-/// whoever replaces it holds it in between.
-const FOLLOW_LIMIT: usize = 100;
-
 /// How a file is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ShareMode {
     Exclusive,
     Shared,
 }
 
 /// Locks an open file if nobody has it locked in a way that excludes that.
-pub(crate) fn try_lock(open: &OpenFile, kind: Kind) -> io::Result<bool> {
-    let locked = match kind {
-        Kind::Exclusive => open.file.try_lock(),
-        Kind::Shared => open.file.try_lock_shared(),
+pub(crate) fn try_lock(open: &OpenFile, mode: ShareMode) -> io::Result<bool> {
+    let locked = match mode {
+        ShareMode::Exclusive => open.file.try_lock(),
+        ShareMode::Shared => open.file.try_lock_shared(),
     };
     match locked {
         Ok(()) => Ok(true),
@@ -50,7 +47,7 @@ impl LockedFile {
     /// by others.
     pub(crate) fn lock(
         path: &LockPath,
-        kind: Kind,
+        mode: ShareMode,
         open: &mut Option<OpenFile>,
         (watch, options, loss): (&Watch, &FileOptions, &LossReporter),
     ) -> io::Result<Option<Self>> {
@@ -60,7 +57,7 @@ impl LockedFile {
                 Some(file) => file,
                 None => open_lock_file(path, options)?,
             };
-            if !try_lock(&file, kind)? {
+            if !try_lock(&file, mode).map_err(|error| of_file(path, error))? {
                 if was_open && !file.inode.is_at(path)? {
                     // Who has it locked holds nothing any more.
                     continue;

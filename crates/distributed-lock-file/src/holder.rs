@@ -8,19 +8,22 @@ use std::sync::Arc;
 use distributed_lock_core::Holder;
 
 use crate::key::LockPath;
-use crate::open::Inode;
+use crate::open::{Access, open_existing};
+use crate::options::FileOptions;
 use crate::record;
 
 /// The holder of the lock file at a path. `waiting` is the file as somebody who waits for it has it open:
 /// to open it again, only to look, would wake everybody who waits when it is closed.
-pub(crate) fn of(path: &LockPath, waiting: Option<Arc<File>>) -> io::Result<Option<Holder>> {
+pub(crate) fn of(
+    path: &LockPath,
+    waiting: Option<Arc<File>>,
+    options: &FileOptions,
+) -> io::Result<Option<Holder>> {
     let file = match waiting {
         Some(file) => file,
-        // For reading only, so that who merely looks makes no file.
-        None => match File::open(path) {
-            Ok(file) => Arc::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        None => match open_existing(path, Access::Read, options)? {
+            Some(open) => open.file,
+            None => return Ok(None),
         },
     };
     let written = record::read(&file);
@@ -40,6 +43,7 @@ pub(crate) fn of(path: &LockPath, waiting: Option<Arc<File>>) -> io::Result<Opti
     }
 }
 
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux lists file locks"))]
 enum LockedBy {
     Nobody,
     Process(u32),
@@ -47,11 +51,17 @@ enum LockedBy {
     Unknown,
 }
 
+#[cfg(not(target_os = "linux"))]
+fn locked_by(_file: &File) -> io::Result<LockedBy> {
+    Ok(LockedBy::Unknown)
+}
+
 /// Reads `/proc/locks`, whose lines are like
 /// `12: FLOCK  ADVISORY  WRITE 4711 fe:00:1050646 0 EOF`; those who wait have `->` before `FLOCK`.
+#[cfg(target_os = "linux")]
 fn locked_by(file: &File) -> io::Result<LockedBy> {
     let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return Ok(LockedBy::Unknown) };
-    let inode = Inode::of_file(file)?.in_proc_locks();
+    let inode = crate::open::Inode::of_file(file)?.in_proc_locks();
     let line = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
     let held = line.filter(|f| f.get(1) == Some(&"FLOCK")).find(|f| f.get(5) == Some(&&*inode));
     Ok(match held.and_then(|fields| fields.get(4)?.parse().ok()) {
@@ -69,25 +79,24 @@ fn is_visible(holder: &Holder) -> bool {
 mod tests {
     use super::*;
     use crate::open::open_lock_file;
-    use crate::options::FileOptions;
     use crate::record::Identity;
 
     #[test]
     fn a_line_is_believed_unless_the_kernel_names_somebody_else() {
         let directory = tempfile::tempdir().unwrap();
         let key = crate::key::FileKey::lock(directory.path(), "stem".into());
-        let key = key.first();
-        assert_eq!(of(key, None).unwrap(), None);
-        let open = open_lock_file(key, &FileOptions::default()).unwrap();
+        let (key, options) = (key.first(), FileOptions::default());
+        assert_eq!(of(key, None, &options).unwrap(), None);
+        let open = open_lock_file(key, &options).unwrap();
         open.file.lock().unwrap();
         let this = Some(std::process::id());
-        let seen = of(key, None).unwrap().unwrap();
+        let seen = of(key, None, &options).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label), (this, None), "without a line, by the kernel alone");
         Identity::of_this_process(Some("me")).write(&open.file);
-        let seen = of(key, Some(Arc::clone(&open.file))).unwrap().unwrap();
+        let seen = of(key, Some(Arc::clone(&open.file)), &options).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label.as_deref()), (this, Some("me")));
         drop(open);
-        assert_eq!(of(key, None).unwrap(), None, "the line stays, the lock does not");
+        assert_eq!(of(key, None, &options).unwrap(), None, "the line stays, the lock does not");
 
         let command = [
             "-n",
@@ -105,7 +114,7 @@ mod tests {
         let mut locked = String::new();
         let mut output = io::BufReader::new(other.stdout.take().unwrap());
         io::BufRead::read_line(&mut output, &mut locked).unwrap();
-        let seen = of(key, None).unwrap().unwrap();
+        let seen = of(key, None, &options).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label), (Some(other.id()), None), "the line is stale");
         drop(other.stdin.take());
         other.wait().unwrap();

@@ -73,11 +73,17 @@
 
 mod builder;
 #[cfg(unix)]
+mod clock;
+#[cfg(unix)]
 mod counter;
+#[cfg(unix)]
+mod create;
 #[cfg(unix)]
 mod directory;
 #[cfg_attr(not(unix), path = "unsupported.rs")]
 mod driver;
+#[cfg(unix)]
+mod failure;
 #[cfg(unix)]
 mod flock;
 #[cfg(unix)]
@@ -92,9 +98,17 @@ mod options;
 mod place;
 #[cfg(unix)]
 mod record;
+#[cfg(unix)]
+mod route;
+#[cfg(unix)]
+mod trust;
+#[cfg(unix)]
+mod turnstile;
 mod types;
 #[cfg(test)]
 mod unsupported;
+#[cfg(unix)]
+mod unused;
 #[cfg(unix)]
 mod watch;
 

@@ -14,6 +14,8 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 const READABLE_UNITS: usize = 27;
 /// How many bytes of the digest are kept: 160 bits are 32 characters of five.
 const HASH_BYTES: usize = 20;
+#[cfg(unix)]
+const HASH_CHARACTERS: usize = 32;
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// The file name that stands for a lock name.
@@ -38,6 +40,17 @@ pub(crate) fn stem(name: LockName<'_>) -> String {
     let mut stem = readable(name.as_str());
     stem.push_str(&hash(name.as_str()));
     stem
+}
+
+/// Whether it is what a lock name is turned into, as far as can be seen.
+#[cfg(unix)]
+pub(crate) fn is_stem(text: &str) -> bool {
+    let end = text.chars().rev().take(HASH_CHARACTERS);
+    let hash = end.filter(|character| ALPHABET.iter().any(|kept| char::from(*kept) == *character));
+    let readable = text.chars().count().checked_sub(HASH_CHARACTERS);
+    readable.is_some_and(|length| length <= READABLE_UNITS)
+        && hash.count() == HASH_CHARACTERS
+        && text.chars().all(is_kept)
 }
 
 fn readable(name: &str) -> String {

@@ -1,22 +1,30 @@
-//! Opening lock files without being led astray.
+//! Opening lock files without being led astray. No file is opened in any other way.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, major, minor, open};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dev, FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, open};
+use rustix::io::Errno;
 
+use crate::create::{make_file, mode};
+use crate::failure::of_file;
 use crate::options::FileOptions;
+
+/// How often one call follows a file that is replaced under its hands.
+pub(crate) const FOLLOW_LIMIT: usize = 100;
 
 /// Which file a descriptor or path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inode {
-    device: u64,
+    device: Dev,
     number: u64,
 }
 
 impl Inode {
+    #[cfg(target_os = "linux")]
     pub(crate) fn of_file(file: &File) -> io::Result<Self> {
         Ok(Self::of(&fstat(file)?))
     }
@@ -26,17 +34,21 @@ impl Inode {
     }
 
     /// As the kernel writes it in `/proc/locks`.
+    #[cfg(target_os = "linux")]
     pub(crate) fn in_proc_locks(self) -> String {
-        let (major, minor) = (major(self.device), minor(self.device));
+        let (major, minor) = (rustix::fs::major(self.device), rustix::fs::minor(self.device));
         format!("{major:02x}:{minor:02x}:{}", self.number)
     }
 
     /// Whether the path leads to this file now. A path that leads nowhere does not.
+    ///
+    /// # Errors
+    /// If the path cannot be looked at, which says nothing about where it leads.
     pub(crate) fn is_at(self, path: impl AsRef<Path>) -> io::Result<bool> {
         match lstat(path.as_ref()) {
             Ok(stat) => Ok(Self::of(&stat) == self),
-            Err(rustix::io::Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            Err(error) => Err(of_file(path, error)),
         }
     }
 }
@@ -48,6 +60,15 @@ pub(crate) struct OpenFile {
     pub(crate) inode: Inode,
 }
 
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To lock and write it.
+    Write,
+    /// To look at it or to watch it. Closing it is no event for those who watch for writers.
+    Read,
+}
+
 /// Opens a lock file, making it if needed.
 ///
 /// Links are not followed and nothing is truncated. What is not a regular file, has a second name,
@@ -56,49 +77,80 @@ pub(crate) fn open_lock_file(
     path: impl AsRef<Path>,
     options: &FileOptions,
 ) -> io::Result<OpenFile> {
-    open_with(path.as_ref(), OFlags::RDWR, options)
+    open_or_make(path.as_ref(), Access::Write, options)
 }
 
 /// Opens a file that others watch for the closing of writers: closing this one is no event for them.
 pub(crate) fn open_quietly(path: impl AsRef<Path>, options: &FileOptions) -> io::Result<OpenFile> {
-    open_with(path.as_ref(), OFlags::RDONLY, options)
+    open_or_make(path.as_ref(), Access::Read, options)
 }
 
-fn open_with(path: &Path, access: OFlags, options: &FileOptions) -> io::Result<OpenFile> {
-    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let flags = access | flags;
-    let mode = Mode::from_raw_mode(options.file_mode);
-    let descriptor = open(path, flags, mode).map_err(|error| explain(path, error.into()))?;
-    let stat = fstat(&descriptor)?;
-    check(path, &stat, options)?;
-    let owned = stat.st_uid == options.user;
-    if options.is_shared() && owned && Mode::from_raw_mode(stat.st_mode) != mode {
-        // The umask took away what was asked for.
-        fchmod(&descriptor, mode)?;
+/// Opens a lock file if there is one, with the same checks.
+///
+/// Without `O_CREAT`: where `fs.protected_regular` is set, the kernel refuses that for another user's
+/// file in a sticky directory. Without waiting: a FIFO, or another program's lease on the file, would
+/// otherwise make the call wait.
+pub(crate) fn open_existing(
+    path: impl AsRef<Path>,
+    access: Access,
+    options: &FileOptions,
+) -> io::Result<Option<OpenFile>> {
+    let path = path.as_ref();
+    let access = match access {
+        Access::Write => OFlags::RDWR,
+        Access::Read => OFlags::RDONLY,
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match open(path, access | flags, Mode::empty()) {
+        Ok(descriptor) => checked(path, descriptor, options).map(Some),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP) => Err(unsuitable(path, "is a symbolic link")),
+        Err(Errno::ISDIR | Errno::NXIO) => Err(unsuitable(path, NOT_REGULAR)),
+        Err(error) => Err(of_file(path, error)),
+    }
+}
+
+fn open_or_make(path: &Path, access: Access, options: &FileOptions) -> io::Result<OpenFile> {
+    for _ in 0..FOLLOW_LIMIT {
+        if let Some(open) = open_existing(path, access, options)? {
+            return Ok(open);
+        }
+        let made = make_file(path, options).map_err(|error| of_file(path, error))?;
+        if let (Some(descriptor), Access::Write) = (made, access) {
+            return checked(path, descriptor, options);
+        }
+        // Just made, by us or by others.
+    }
+    Err(of_file(path, io::Error::other("it is removed each time it was made")))
+}
+
+const NOT_REGULAR: &str = "is not a regular file";
+
+fn checked(path: &Path, descriptor: OwnedFd, options: &FileOptions) -> io::Result<OpenFile> {
+    let stat = fstat(&descriptor).map_err(|error| of_file(path, error))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(unsuitable(path, NOT_REGULAR));
+    }
+    if stat.st_nlink > 1 {
+        return Err(unsuitable(path, "has a second name (hard link)"));
+    }
+    let is_ours = stat.st_uid == options.user;
+    if !options.is_shared() && !is_ours {
+        return Err(unsuitable(path, "belongs to another user"));
+    }
+    if options.is_shared()
+        && is_ours
+        && Mode::from_raw_mode(stat.st_mode) != mode(options.file_mode)
+    {
+        // Made without the mode that was asked for, by another program.
+        fchmod(&descriptor, mode(options.file_mode)).map_err(|error| of_file(path, error))?;
     }
     Ok(OpenFile { file: Arc::new(File::from(descriptor)), inode: Inode::of(&stat) })
 }
 
-fn check(path: &Path, stat: &Stat, options: &FileOptions) -> io::Result<()> {
-    let refuse = |why: &str| {
-        let text =
-            format!("lock file {} {why}; remove it or use another directory", path.display());
-        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-    };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return refuse("is not a regular file");
-    }
-    if stat.st_nlink > 1 {
-        return refuse("has a second name (hard link)");
-    }
-    if !options.is_shared() && stat.st_uid != options.user {
-        return refuse("belongs to another user");
-    }
-    Ok(())
-}
-
-fn explain(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("lock file {}: {error}", path.display()))
+fn unsuitable(path: &Path, why: &str) -> io::Error {
+    let text = format!("lock file {} {why}; remove it or use another directory", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 #[cfg(test)]
@@ -116,22 +168,42 @@ mod tests {
         assert!(opened.inode.is_at(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
         assert!(!opened.inode.is_at(&path).unwrap());
+        let below_a_file = directory.path().join("file/a.lock");
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        assert!(!opened.inode.is_at(below_a_file).unwrap());
     }
 
     #[test]
     fn a_group_mode_is_not_taken_away_by_the_umask() {
         let directory = tempfile::tempdir().unwrap();
         let options = FileOptions { file_mode: 0o660, ..FileOptions::default() };
-        let opened = open_lock_file(directory.path().join("a.lock"), &options).unwrap();
+        let path = directory.path().join("a.lock");
+        // Made before, without that mode.
+        open_lock_file(&path, &FileOptions::default()).unwrap();
+        let opened = open_lock_file(&path, &options).unwrap();
         assert_eq!(opened.file.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    }
+
+    #[test]
+    fn looking_makes_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.lock");
+        let look = || open_existing(&path, Access::Read, &FileOptions::default()).unwrap();
+        assert!(look().is_none());
+        open_quietly(&path, &FileOptions::default()).unwrap();
+        assert!(look().is_some());
     }
 
     #[test]
     fn links_fifos_and_directories_are_errors_and_stay_untouched() {
         let directory = tempfile::tempdir().unwrap();
+        let options = FileOptions::default();
         let refused = |name: &str| {
             let path = directory.path().join(name);
-            open_lock_file(&path, &FileOptions::default()).unwrap_err();
+            let error = open_lock_file(&path, &options).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            open_quietly(&path, &options).unwrap_err();
+            open_existing(&path, Access::Read, &options).unwrap_err();
         };
         let target = directory.path().join("target");
         std::fs::write(&target, "precious").unwrap();
@@ -142,7 +214,8 @@ mod tests {
         let fifo = directory.path().join("fifo");
         let kind = FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for name in ["link", "dangling", "hard", "directory", "fifo"] {
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("socket"));
+        for name in ["link", "dangling", "hard", "directory", "fifo", "socket"] {
             refused(name);
         }
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");

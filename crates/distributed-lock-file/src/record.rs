@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use distributed_lock_core::Holder;
 
+use crate::clock::since_1970;
+
 /// The length of the line in bytes, newline included.
 pub(crate) const LENGTH: usize = 256;
 
@@ -39,10 +41,8 @@ impl Identity {
     ///
     /// Only information: a file that cannot be written still locks.
     pub(crate) fn write(&self, file: &File) {
-        #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut line = self.0;
-        let mut millis = u64::try_from(since.as_millis()).unwrap_or(0);
+        let mut millis = u64::try_from(since_1970().as_millis()).unwrap_or(0);
         for digit in line[SINCE.len()..SINCE.len() + SINCE_DIGITS].iter_mut().rev() {
             *digit = b'0' + u8::try_from(millis % 10).unwrap_or(0);
             millis /= 10;

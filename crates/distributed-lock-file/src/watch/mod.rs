@@ -1,19 +1,27 @@
-//! Wake-ups and loss, told by the kernel: one inotify instance for a provider.
+//! Wake-ups and loss, reported by the kernel: one inotify instance for a provider.
 //!
 //! One watch on the directory notices lock files that are removed or replaced while they are held;
-//! one watch on each file that somebody waits for notices its release. Where there is no inotify, or
-//! no instance left, waiters rely on the engine's fallback period and held files are looked at as
-//! often.
+//! one on each directory and link on its path, and one on the mount table, notice that the path leads
+//! elsewhere; one on each file that somebody waits for notices its release. Not every change of a path
+//! raises an event, so while files are held the path is also followed once in [`LOOK_PERIOD`].
+//!
+//! Where there is no inotify, or no instance left, waiters rely on the engine's fallback period and
+//! held files are looked at as often. The kernel is asked again each time.
 
 #[cfg(target_os = "linux")]
 mod inotify;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_inotify.rs"]
 mod inotify;
+#[cfg(target_os = "linux")]
+mod mounts;
+#[cfg(target_os = "linux")]
+mod path;
 mod registry;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,11 +31,14 @@ use tokio::sync::watch;
 
 use self::inotify::Inotify;
 use self::registry::{Held, Registry};
+use crate::directory::check_directory;
 use crate::key::LockPath;
 use crate::open::Inode;
+use crate::options::FileOptions;
 
-/// How often held files are looked at where the kernel does not tell.
-const POLL_PERIOD: Duration = Duration::from_secs(1);
+/// How often it is looked where the path of held files leads or, without inotify, at the files
+/// themselves.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a provider's files are watched with.
 #[derive(Debug)]
@@ -39,15 +50,18 @@ pub(crate) struct Watch {
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
-    /// `None` inside: the kernel does not tell.
-    inotify: OnceLock<Option<Inotify>>,
+    options: FileOptions,
+    /// Empty as long as the kernel refuses.
+    inotify: OnceLock<Inotify>,
+    was_refused: AtomicBool,
     registry: Registry,
 }
 
 impl Watch {
-    pub(crate) fn new(directory: PathBuf, home: Home) -> Self {
+    pub(crate) fn new(directory: PathBuf, options: FileOptions, home: Home) -> Self {
+        let (inotify, was_refused) = (OnceLock::new(), AtomicBool::new(false));
         let registry = Registry::default();
-        let shared = Arc::new(Shared { directory, inotify: OnceLock::new(), registry });
+        let shared = Arc::new(Shared { directory, options, inotify, was_refused, registry });
         let read = Arc::clone(&shared);
         let reader = Resident::new(home, move || read_events(Arc::clone(&read)));
         Self { shared, reader }
@@ -57,7 +71,9 @@ impl Watch {
     /// path is for the caller to see then, and to [`confirm`](HeldFile::confirm).
     pub(crate) fn hold(&self, path: &LockPath, inode: Inode) -> HeldFile {
         // Watched from here on, or polled.
-        let _ = self.shared.inotify();
+        if let Some(inotify) = self.shared.inotify() {
+            inotify.ensure_directory();
+        }
         self.reader.ensure();
         let held = self.shared.registry.hold(path, inode);
         HeldFile { shared: Arc::clone(&self.shared), path: path.clone(), held }
@@ -71,8 +87,8 @@ impl Watch {
         open: &Arc<File>,
         closing: Closing,
     ) -> Option<WaitedFile> {
-        let inotify = self.shared.inotify()?;
         self.reader.ensure();
+        let inotify = self.shared.inotify()?;
         let watch =
             self.shared.registry.wait(path, open, || inotify.watch_file(path.as_ref(), closing));
         match watch {
@@ -92,22 +108,46 @@ impl Watch {
 }
 
 impl Shared {
-    /// The kernel's word, asked for once.
+    /// The inotify instance, if the kernel has given one. A refusal is left to the reader to repeat.
     fn inotify(&self) -> Option<&Inotify> {
-        self.inotify
-            .get_or_init(|| match Inotify::new(&self.directory) {
-                Ok(inotify) => Some(inotify),
-                Err(error) => {
+        match self.inotify.get() {
+            None if !self.was_refused.load(Ordering::Relaxed) => self.ask_for_inotify(),
+            inotify => inotify,
+        }
+    }
+
+    fn ask_for_inotify(&self) -> Option<&Inotify> {
+        match Inotify::new(&self.directory) {
+            Ok(inotify) => Some(self.inotify.get_or_init(|| inotify)),
+            Err(error) => {
+                if !self.was_refused.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
                         directory = %self.directory.display(),
-                        "lock files cannot be watched and are polled once a second instead; \
+                        "lock files cannot be watched and are polled once a second until they can; \
                          raise fs.inotify.max_user_instances if it is exhausted"
                     );
-                    None
                 }
-            })
-            .as_ref()
+                None
+            }
+        }
+    }
+
+    /// The path leads to another directory: locks are there from now on, so it should be as safe.
+    fn moved(&self) {
+        match check_directory(&self.directory, &self.options) {
+            Ok(()) => tracing::warn!(
+                directory = %self.directory.display(),
+                "the path of the lock directory leads elsewhere than before; locks in the old \
+                 directory are lost, new ones are in the new directory"
+            ),
+            Err(error) => tracing::warn!(
+                %error,
+                directory = %self.directory.display(),
+                "the path of the lock directory leads elsewhere than before, and not to a directory \
+                 that is safe to use"
+            ),
+        }
     }
 }
 
@@ -161,7 +201,7 @@ impl WaitedFile {
 
 impl Drop for WaitedFile {
     fn drop(&mut self) {
-        if let Some(inotify) = self.shared.inotify() {
+        if let Some(inotify) = self.shared.inotify.get() {
             self.shared.registry.stop_waiting(self.id, || inotify.unwatch(self.id));
         }
     }
@@ -169,13 +209,14 @@ impl Drop for WaitedFile {
 
 fn read_events(shared: Arc<Shared>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        if let Some(inotify) = shared.inotify()
-            && let Err(error) = inotify.read(&shared.registry).await
-        {
-            tracing::warn!(%error, "lock files can no longer be watched and are polled instead");
-        }
         loop {
-            tokio::time::sleep(POLL_PERIOD).await;
+            if let Some(inotify) = shared.inotify.get().or_else(|| shared.ask_for_inotify()) {
+                let read = inotify.read(&shared.registry, || shared.moved()).await;
+                if let Err(error) = read {
+                    tracing::warn!(%error, "lock files cannot be watched for the moment");
+                }
+            }
+            tokio::time::sleep(LOOK_PERIOD).await;
             shared.registry.check_all();
         }
     })

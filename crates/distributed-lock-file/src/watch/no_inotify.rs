@@ -14,6 +14,10 @@ impl Inotify {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    pub(super) fn ensure_directory(&self) {
+        match *self {}
+    }
+
     pub(super) fn watch_file(&self, _path: &Path, _closing: Closing) -> io::Result<i32> {
         match *self {}
     }
@@ -22,7 +26,7 @@ impl Inotify {
         match *self {}
     }
 
-    pub(super) async fn read(&self, _registry: &Registry) -> io::Result<()> {
+    pub(super) async fn read(&self, _registry: &Registry, _moved: impl Fn()) -> io::Result<()> {
         match *self {}
     }
 }

@@ -6,16 +6,21 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use distributed_lock_core::driver::LossReporter;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::key::LockPath;
 use crate::open::Inode;
 
 #[derive(Debug, Default)]
-pub(super) struct Registry(Mutex<Entries>);
+pub(super) struct Registry {
+    entries: Mutex<Entries>,
+    used: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Entries {
+    /// Nothing was held at the last look, and none follows until something is.
+    rests: bool,
     held: HashMap<LockPath, Vec<Arc<Held>>>,
     /// By the number that the kernel gave the watch.
     waited: HashMap<i32, Waited>,
@@ -66,7 +71,7 @@ impl Held {
 
     fn gone(&self) {
         if let Fate::Confirmed(loss) = self.replace(Fate::Gone) {
-            loss.lost("its lock file was removed or replaced");
+            loss.lost("its lock file was removed or replaced, or its path leads elsewhere");
         }
     }
 
@@ -80,8 +85,29 @@ impl Registry {
     /// Looks after a file from now on; nobody is told before it is [confirmed](Held::confirm).
     pub(super) fn hold(&self, path: &LockPath, inode: Inode) -> Arc<Held> {
         let held = Arc::new(Held { inode, fate: Mutex::new(Fate::Unconfirmed) });
-        self.lock().held.entry(path.clone()).or_default().push(Arc::clone(&held));
+        let rested = {
+            let mut entries = self.lock();
+            entries.held.entry(path.clone()).or_default().push(Arc::clone(&held));
+            std::mem::take(&mut entries.rests)
+        };
+        if rested {
+            self.used.notify_one();
+        }
         held
+    }
+
+    /// Whether nothing is held. Then the next hold is [reported](Self::used).
+    #[cfg(target_os = "linux")]
+    pub(super) fn rest(&self) -> bool {
+        let mut entries = self.lock();
+        entries.rests = entries.held.is_empty();
+        entries.rests
+    }
+
+    /// Completes with the first hold since [`rest`](Self::rest).
+    #[cfg(target_os = "linux")]
+    pub(super) async fn used(&self) {
+        self.used.notified().await;
     }
 
     pub(super) fn release(&self, path: &LockPath, held: &Arc<Held>) {
@@ -128,6 +154,7 @@ impl Registry {
     }
 
     /// A file that is waited for has changed.
+    #[cfg(target_os = "linux")]
     pub(super) fn changed(&self, id: i32) {
         if let Some(waited) = self.lock().waited.get(&id) {
             waited.changes.send_replace(());
@@ -135,6 +162,7 @@ impl Registry {
     }
 
     /// The directory entry of this name has changed: is what was held still there?
+    #[cfg(target_os = "linux")]
     pub(super) fn check(&self, file_name: &str) {
         let path = self.lock().held.get_key_value(file_name).map(|(path, _)| path.clone());
         if let Some(path) = path {
@@ -142,16 +170,18 @@ impl Registry {
         }
     }
 
-    /// Events may have been missed: look at everything.
+    /// Looks whether everything that is held is still at its path.
     pub(super) fn check_all(&self) {
-        let keys: Vec<LockPath> = {
-            let entries = self.lock();
-            for waited in entries.waited.values() {
-                waited.changes.send_replace(());
-            }
-            entries.held.keys().cloned().collect()
-        };
-        keys.iter().for_each(|path| self.check_path(path));
+        let paths: Vec<LockPath> = self.lock().held.keys().cloned().collect();
+        paths.iter().for_each(|path| self.check_path(path));
+    }
+
+    /// Events may have been missed: all waiters try again.
+    #[cfg(target_os = "linux")]
+    pub(super) fn wake_all(&self) {
+        for waited in self.lock().waited.values() {
+            waited.changes.send_replace(());
+        }
     }
 
     fn check_path(&self, path: &LockPath) {
@@ -165,7 +195,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

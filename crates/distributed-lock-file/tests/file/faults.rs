@@ -61,7 +61,7 @@ async fn row_3_a_stopped_holder_still_holds() {
     let directory = tempfile::tempdir().unwrap();
     let mut holder = Worker::start("holder", directory.path());
     holder.expect("holds");
-    holder.signal(Signal::STOP);
+    holder.stop();
     let lock = provider(directory.path()).create_lock("name");
     let refused = lock.acquire(Some(Duration::from_millis(200))).await;
     assert!(matches!(refused, Err(LockError::Timeout(_))), "{refused:?}");
@@ -154,7 +154,7 @@ async fn row_1_and_38_a_permit_follows_a_killed_holder_within_100_ms() {
     for _ in 0..5 {
         let mut holder = Worker::start("permit holder", directory.path());
         holder.expect("starts");
-        holder.signal(Signal::STOP);
+        holder.stop();
         let mut waiting = Box::pin(semaphore.acquire(Some(Duration::from_secs(10))));
         // The holder may have been stopped between two permits.
         let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
@@ -200,4 +200,35 @@ fn row_36_a_full_or_read_only_disk_is_an_error() {
     let mut worker = Worker::start_with_mounts("small disk", directory.path());
     worker.expect("both were errors");
     worker.ends();
+}
+
+/// What asks without locking must not be led astray either.
+#[tokio::test]
+async fn row_72_asking_for_the_holder_neither_hangs_nor_follows_links() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = crate::lock_path(directory.path(), "name");
+    let provider = provider(directory.path());
+    let ask = async || {
+        let provider = provider.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime
+                .unwrap()
+                .block_on(provider.holder("name", distributed_lock_core::Mode::Exclusive))
+        });
+        let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
+        asked.expect("no hang").unwrap()
+    };
+    assert!(ask().await.unwrap().is_none());
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::write(&elsewhere, format!("since=1 pid=1 host=there{:231}\n", "")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    assert!(matches!(ask().await, Err(LockError::Backend(_))));
+    std::fs::remove_file(&path).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let refused = ask().await;
+    // Lets go of a thread that hangs.
+    drop(std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap());
+    assert!(matches!(refused, Err(LockError::Backend(_))), "{refused:?}");
 }

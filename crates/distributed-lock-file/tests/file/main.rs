@@ -6,10 +6,14 @@
 mod conformance;
 mod faults;
 mod file_systems;
+mod first_start;
 mod flock_program;
 mod loss;
+mod moved;
 mod resources;
+mod stopped_waiters;
 mod unlinking_peers;
+mod unused;
 mod waiting;
 mod worker;
 

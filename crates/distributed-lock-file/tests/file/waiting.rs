@@ -21,7 +21,7 @@ fn most_attempts(since: tokio::time::Instant) -> u64 {
 }
 
 /// A provider whose attempts are counted.
-fn counted(directory: &Path) -> (DriverProvider<FaultyDriver<FileDriver>>, Script) {
+pub(crate) fn counted(directory: &Path) -> (DriverProvider<FaultyDriver<FileDriver>>, Script) {
     let script = Script::default();
     let driver = FileLockProvider::builder().build_driver(directory).unwrap();
     let provider =

@@ -4,6 +4,7 @@
 //! time to pass.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -29,6 +30,15 @@ impl Worker {
             .args(["--user", "--map-root-user", "--mount"])
             .arg(std::env::current_exe().unwrap());
         Self::start_by(unshare, role, directory)
+    }
+
+    /// Starts it as another user, which only root can.
+    pub(crate) fn start_as(role: &str, directory: &Path, user: Option<u32>) -> Self {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        if let Some(user) = user {
+            program.uid(user).gid(user);
+        }
+        Self::start_by(program, role, directory)
     }
 
     fn start_by(mut command: Command, role: &str, directory: &Path) -> Self {
@@ -73,6 +83,14 @@ impl Worker {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it; none of its threads runs any more when this returns.
+    pub(crate) fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let stopped = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED);
+        assert!(stopped.unwrap().unwrap().1.stopped());
+    }
+
     /// Waits for the worker's end.
     pub(crate) fn ends(mut self) {
         drop(self.to.take());
@@ -110,9 +128,14 @@ fn entry() {
         "permit holder" => crate::faults::hold_permits(directory),
         "many locks" => crate::resources::many_locks(directory),
         "waiter" => crate::waiting::wait_and_count(directory),
+        "exhausted" => crate::stopped_waiters::exhaust_inotify(directory),
+        "first" => crate::first_start::start_first(directory),
+        "later user" => crate::first_start::come_later(directory),
+        "mounter" => crate::moved::mount_over(directory),
         "small disk" => crate::faults::fill_a_disk(directory),
         "spinner" => crate::unlinking_peers::spin(directory),
         "unlinking spinner" => crate::unlinking_peers::spin_and_unlink(directory),
+        "waiting writer" => crate::stopped_waiters::wait_to_write(directory),
         other => panic!("no such worker: {other}"),
     }
 }
