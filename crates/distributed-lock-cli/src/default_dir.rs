@@ -1,9 +1,9 @@
 //! Where the locks are if nobody says: one directory for each user.
 
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The directory of this user: the same in logins, cron jobs and services, and across reboots.
@@ -16,14 +16,16 @@ pub(crate) fn path() -> PathBuf {
 /// Anybody can create the name before we do, so what is there is trusted only if it is ours.
 /// Whether others may write to it is checked where it is used, as for every directory.
 pub(crate) fn prepare(path: &Path) -> Result<(), NotOurs> {
-    match DirBuilder::new().mode(0o700).create(path) {
+    let refuse = |reason| Err(NotOurs { path: path.to_owned(), reason });
+    let created = DirBuilder::new().mode(0o700).create(path);
+    // It is ours, so in a sticky directory nobody can exchange it before the umask is undone.
+    match created.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700))) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(NotOurs { path: path.to_owned(), reason: Reason::Io(error) });
+            return refuse(Reason::Io(error));
         }
         // What is there now is looked at in any case.
         _ => {}
     }
-    let refuse = |reason| Err(NotOurs { path: path.to_owned(), reason });
     match path.symlink_metadata() {
         Err(error) => refuse(Reason::Io(error)),
         Ok(found) if found.is_symlink() => refuse(Reason::Link),
@@ -74,7 +76,7 @@ impl std::error::Error for NotOurs {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

@@ -104,13 +104,18 @@ fn mistakes_are_usage_errors() {
 }
 
 #[test]
-fn a_service_that_refuses_is_unavailable() {
+fn a_directory_that_cannot_be_used_is_named() {
     let place = Place::new();
     let locks = place.dir.path().join("locks");
     std::fs::write(&locks, "no directory").unwrap();
     let (status, _, err) = place.output(&["x", "--", "echo", "run"]);
-    assert_eq!(status, 69, "{err}");
-    assert!(err.starts_with("dlock: cannot use the lock service: "), "{err}");
+    assert_eq!(status, 64, "{err}");
+    assert!(
+        err.starts_with("dlock: cannot use the lock service: invalid configuration: "),
+        "{err}"
+    );
+    assert!(err.contains(&format!("lock directory {}: ", locks.display())), "{err}");
+    assert!(!err.contains("refused the request"), "{err}");
 }
 
 #[test]

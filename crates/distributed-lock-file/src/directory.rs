@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use distributed_lock_core::error::{LockError, LockResult};
+use rustix::io::Errno;
 
 use crate::create::make_directory;
 use crate::failure::passes_by_itself;
@@ -27,7 +28,7 @@ pub(crate) fn open_directory(path: &Path, options: &FileOptions) -> LockResult<P
 pub(crate) fn check_directory(path: &Path, options: &FileOptions) -> LockResult<()> {
     let metadata = path.metadata().map_err(|error| refused(path, error))?;
     if !metadata.is_dir() {
-        return Err(refused(path, rustix::io::Errno::NOTDIR.into()));
+        return Err(refused(path, Errno::NOTDIR.into()));
     }
     check_access(path, &metadata, options)?;
     check_file_system(path, options)
@@ -47,11 +48,25 @@ fn make(path: &Path, permissions: u32, options: &FileOptions) -> io::Result<bool
     Ok(true)
 }
 
-/// A directory that cannot be used is a mistake in the configuration, unless the reason passes.
+/// A path that cannot be a lock directory for this process is a mistake in the configuration.
 fn refused(path: &Path, error: io::Error) -> LockError {
     let text = format!("lock directory {}: {error}", path.display());
-    if passes_by_itself(&error) {
-        return LockError::transient(io::Error::new(error.kind(), text));
+    match Errno::from_io_error(&error) {
+        Some(
+            Errno::ACCESS
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::PERM
+            | Errno::ROFS,
+        ) => {}
+        // Refused without asking the system: empty, or with a NUL.
+        None if error.kind() == io::ErrorKind::InvalidInput => {}
+        _ if passes_by_itself(&error) => {
+            return LockError::transient(io::Error::new(error.kind(), text));
+        }
+        _ => return LockError::backend(io::Error::new(error.kind(), text)),
     }
     LockError::Config(format!("{text}; name a directory that can be made, read and written to"))
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, lstat, readlink};
@@ -52,7 +53,7 @@ fn follow(path: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
                 return Err(rustix::io::Errno::LOOP.into());
             }
             let target = readlink(&step.path, Vec::new())?;
-            let target = PathBuf::from(OsString::from(path_of(target.into_bytes())));
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
             if target.is_absolute() {
                 here = PathBuf::from("/");
             }
@@ -63,10 +64,6 @@ fn follow(path: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
         steps.push(step);
     }
     Ok(())
-}
-
-fn path_of(bytes: Vec<u8>) -> OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes)
 }
 
 /// The names of a path, the first one last.

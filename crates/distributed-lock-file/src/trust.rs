@@ -32,7 +32,7 @@ pub(crate) fn check_route(path: &Path, options: &FileOptions) -> LockResult<()> 
     // The lock directory itself has rules of its own.
     let above = if complete.is_ok() { &steps[..steps.len().saturating_sub(1)] } else { &steps[..] };
     for step in above.iter().filter(|step| !step.is_link()) {
-        if step.writable() & 0o002 != 0 && !step.is_sticky() {
+        if step.writable().contains(Mode::WOTH) && !step.is_sticky() {
             return Err(LockError::Config(format!(
                 "everybody can write to {} (mode {:04o}), which is on the path to lock directory {}, \
                  and could exchange what is in it; use `chmod o-w` or `chmod +t`, or another directory",
@@ -112,12 +112,12 @@ fn misleads(link: &Step, directory: &Stat) -> String {
 
 impl Step {
     fn is_sticky(&self) -> bool {
-        self.stat.st_mode & 0o1000 != 0
+        Mode::from_raw_mode(self.stat.st_mode).contains(Mode::SVTX)
     }
 
     /// The bits of those besides the owner who may write to a directory.
-    fn writable(&self) -> u32 {
-        u32::from(self.stat.st_mode) & 0o022
+    fn writable(&self) -> Mode {
+        Mode::from_raw_mode(self.stat.st_mode) & (Mode::WGRP | Mode::WOTH)
     }
 
     /// Others who can exchange this step or, if it is a directory, what is in it.
@@ -127,7 +127,7 @@ impl Step {
         if is_foreign && (!self.is_link() || self.is_in_sticky_directory(steps)) {
             return Some(format!("its owner, user {owner},"));
         }
-        let by_group = self.writable() & 0o020 != 0 && !self.is_sticky() && !self.is_link();
+        let by_group = self.writable().contains(Mode::WGRP) && !self.is_sticky() && !self.is_link();
         (by_group && !options.is_for_group())
             .then(|| format!("the members of its group {}", self.stat.st_gid))
     }
@@ -136,7 +136,7 @@ impl Step {
     /// exchanged by its owner.
     fn is_in_sticky_directory(&self, steps: &[Self]) -> bool {
         let directory = steps.iter().find(|step| Some(&*step.path) == self.path.parent());
-        directory.is_some_and(|directory| directory.is_sticky() && directory.writable() != 0)
+        directory.is_some_and(|directory| directory.is_sticky() && !directory.writable().is_empty())
     }
 }
 
