@@ -20,6 +20,11 @@ pub(crate) fn test() -> Done {
         cargo(&[&["clippy", "--all-targets"], &only[..], &["--", "-D", "warnings"]].concat())?;
     }
     platforms::check()?;
+    // The program with one backend; its tests need all of them.
+    for feature in features()? {
+        let only = ["-p", "distributed-lock-cli", "--no-default-features", "--features", &feature];
+        cargo(&[&["clippy", "--bins"], &only[..], &["--", "-D", "warnings"]].concat())?;
+    }
     // Not the benchmarks: in debug they say nothing.
     cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples"])?;
     cargo(&["test", "--workspace", "--doc"])?;

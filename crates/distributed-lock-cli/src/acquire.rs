@@ -1,4 +1,4 @@
-//! Getting the lock, and telling the user whom we wait for.
+//! Getting the lock, and saying what is waited for.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,10 +7,12 @@ use distributed_lock::prelude::*;
 use distributed_lock::{
     DynHandle, DynLock, DynLockProvider, DynReaderWriterLock, DynSemaphore, Holder, Mode,
 };
+use tokio::time::Instant;
 
 use crate::args::{RunArgs, WaitMode};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::say::say;
+use crate::service::Service;
 
 /// A wait shorter than this is not worth a line.
 const QUIET_AT_FIRST: Duration = Duration::from_millis(200);
@@ -18,25 +20,75 @@ const QUIET_AT_FIRST: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often the line is repeated for the same holder.
 const REPEAT: Duration = Duration::from_secs(30);
+/// How often a service that does not answer at the start is tried.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// Acquires the lock as patiently as the user asked.
+/// The time in which the lock has to be acquired, the connecting included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    mode: WaitMode,
+    started: Instant,
+}
+
+impl Limit {
+    pub(crate) fn starting_now(args: &RunArgs) -> Self {
+        Self { mode: args.wait_mode(), started: Instant::now() }
+    }
+
+    /// What is left of a bounded wait.
+    fn left(self) -> Option<Duration> {
+        match self.mode {
+            WaitMode::Until(limit) => Some(limit.saturating_sub(self.started.elapsed())),
+            WaitMode::Try | WaitMode::Forever => None,
+        }
+    }
+
+    /// Calls `attempt` until it succeeds, for as long as a bounded wait lasts and the service does not
+    /// answer or refuses for the moment.
+    pub(crate) async fn retry<T>(
+        self,
+        args: &RunArgs,
+        service: &Service,
+        attempt: impl AsyncFn(Option<Duration>) -> LockResult<T>,
+    ) -> LockResult<T> {
+        let mut reported = args.quiet;
+        loop {
+            let error = match attempt(self.left()).await {
+                Err(error) if error.is_retryable() => error,
+                result => return result,
+            };
+            let Some(left) = self.left().filter(|left| !left.is_zero()) else {
+                return Err(error);
+            };
+            if !std::mem::replace(&mut reported, true) {
+                let reason = exit::chain(&error);
+                say(format!("{} is not available, trying again: {reason}", service.shown));
+            }
+            tokio::time::sleep(TRY_AGAIN.min(left)).await;
+        }
+    }
+}
+
+/// Acquires the lock, waiting as the user asked.
 ///
 /// Dropping the future leaves nothing behind, as acquiring itself does.
 pub(crate) async fn acquire(
     args: &RunArgs,
+    service: &Service,
     provider: &DynLockProvider,
+    limit: Limit,
 ) -> Result<DynHandle, Failure> {
     let lock = Lock::of(args, provider);
     let waited = async |limit| {
         tokio::select! {
             biased;
             acquired = lock.acquire(limit) => acquired,
-            never = tell_while_waiting(args, provider) => match never {},
+            never = report_while_waiting(args, service, provider) => match never {},
         }
     };
     let acquired = match args.wait_mode() {
         WaitMode::Try => lock.try_acquire().await,
-        WaitMode::Until(limit) => match waited(Some(limit)).await {
+        WaitMode::Until(_) => match limit.retry(args, service, waited).await {
             Err(LockError::Timeout(_)) => Ok(None),
             other => other.map(Some),
         },
@@ -44,8 +96,11 @@ pub(crate) async fn acquire(
     };
     match acquired {
         Ok(Some(handle)) => Ok(handle),
-        Ok(None) => Err(conflict(args, provider).await),
-        Err(error) => Err(Failure::lock(format!("cannot acquire {:?}", args.name), &error)),
+        Ok(None) => Err(conflict(args, service, provider).await),
+        Err(error) => {
+            let doing = format!("cannot acquire {:?} at {}", args.name, service.shown);
+            Err(Failure::lock(doing, &error))
+        }
     }
 }
 
@@ -82,43 +137,98 @@ impl Lock {
     }
 }
 
-async fn conflict(args: &RunArgs, provider: &DynLockProvider) -> Failure {
+async fn conflict(args: &RunArgs, service: &Service, provider: &DynLockProvider) -> Failure {
     if args.quiet {
         return Failure::silent(args.conflict_exit_code);
     }
-    let told = match args.wait_mode() {
+    let waited = match args.wait_mode() {
         WaitMode::Until(limit) => format!("waited {limit:?} for"),
         WaitMode::Try | WaitMode::Forever => "cannot get".to_owned(),
     };
-    let holder = describe(holder(args, provider).await.as_ref());
-    let message = format!("{told} {:?}, held by {holder}; try again later", args.name);
+    let seen = Seen::now(args, provider).await;
+    let message = format!("{waited} {:?}, {}; try again later", args.name, seen.describe(service));
     Failure::new(args.conflict_exit_code, message)
 }
 
-async fn tell_while_waiting(args: &RunArgs, provider: &DynLockProvider) -> Infallible {
+async fn report_while_waiting(
+    args: &RunArgs,
+    service: &Service,
+    provider: &DynLockProvider,
+) -> Infallible {
     if args.quiet {
         return std::future::pending().await;
     }
     tokio::time::sleep(QUIET_AT_FIRST).await;
-    let mut told: Option<Option<Holder>> = None;
-    let mut since_told = Duration::ZERO;
+    let mut reported: Option<Seen> = None;
+    let mut at = Instant::now();
     loop {
-        let holder = holder(args, provider).await;
-        if told.as_ref() != Some(&holder) || since_told >= REPEAT {
-            say(format!("waiting for {:?}, held by {}", args.name, describe(holder.as_ref())));
-            told = Some(holder);
-            since_told = Duration::ZERO;
+        let seen = Seen::now(args, provider).await;
+        let seen = reported.as_ref().map_or(seen.clone(), |before| seen.after(before));
+        if reported.as_ref() != Some(&seen) || at.elapsed() >= REPEAT {
+            let back = matches!(reported, Some(Seen::Silent { .. }))
+                && !matches!(seen, Seen::Silent { .. });
+            if back {
+                say(format!("{} answers again", service.shown));
+            }
+            say(format!("waiting for {:?}, {}", args.name, seen.describe(service)));
+            (reported, at) = (Some(seen), Instant::now());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-        since_told += LOOK_AGAIN;
     }
 }
 
-/// Who holds the lock; not knowing is no error for somebody who waits anyway.
-async fn holder(args: &RunArgs, provider: &DynLockProvider) -> Option<Holder> {
-    provider.holder(&args.name, args.mode()).await.unwrap_or_default()
+/// Why the lock is waited for, as far as the lock service says.
+#[derive(Debug, Clone)]
+enum Seen {
+    Held(Option<Holder>),
+    /// It does not answer.
+    Silent {
+        since: Instant,
+        reason: String,
+    },
 }
 
-fn describe(holder: Option<&Holder>) -> String {
-    holder.map_or_else(|| "others".to_owned(), Holder::to_string)
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Held(one), Self::Held(other)) => one == other,
+            (Self::Silent { since: one, .. }, Self::Silent { since: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Seen {
+    async fn now(args: &RunArgs, provider: &DynLockProvider) -> Self {
+        let since = Instant::now();
+        match provider.holder(&args.name, args.mode()).await {
+            Ok(holder) => Self::Held(holder),
+            Err(error) if error.is_retryable() => {
+                Self::Silent { since, reason: exit::chain(&error) }
+            }
+            // Not knowing is no error for a process that waits anyway.
+            Err(_) => Self::Held(None),
+        }
+    }
+
+    /// A silence goes on from when it began.
+    fn after(self, before: &Self) -> Self {
+        match (self, before) {
+            (Self::Silent { reason, .. }, Self::Silent { since, .. }) => {
+                Self::Silent { since: *since, reason }
+            }
+            (seen, _) => seen,
+        }
+    }
+
+    fn describe(&self, service: &Service) -> String {
+        match self {
+            Self::Held(Some(holder)) => format!("held by {holder}"),
+            Self::Held(None) => "held by others".to_owned(),
+            Self::Silent { since, reason } => {
+                let seconds = since.elapsed().as_secs();
+                format!("but {} has not answered for {seconds}s: {reason}", service.shown)
+            }
+        }
+    }
 }

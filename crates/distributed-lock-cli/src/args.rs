@@ -28,7 +28,7 @@ pub(crate) enum Command {
 /// Waits until the lock is free, runs the command, releases the lock and exits with the command's
 /// status. Meanwhile no other command runs under the same name on the same lock service.
 #[derive(Debug, Args)]
-#[command(after_long_help = help::run())]
+#[command(after_long_help = help::run(), max_term_width = 80)]
 #[command(override_usage = "dlock run [OPTIONS] NAME -- COMMAND [ARG]...\n       \
                             dlock run [OPTIONS] NAME -c 'LINE OF SHELL'")]
 pub(crate) struct RunArgs {

@@ -1,4 +1,4 @@
-//! Where the locks are if nobody says: one directory for each user.
+//! Where the locks are if nothing names a lock service: one directory for each user.
 
 use std::fmt;
 use std::fs::{DirBuilder, Permissions};
@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+const PARENT: &str = "/var/tmp";
+
 /// The directory of this user: the same in logins, cron jobs and services, and across reboots.
 pub(crate) fn path() -> PathBuf {
-    format!("/var/tmp/distributed-lock-{}", rustix::process::geteuid().as_raw()).into()
+    format!("{PARENT}/distributed-lock-{}", rustix::process::geteuid().as_raw()).into()
 }
 
 /// Creates the directory, or checks that the one there is this user's own.
@@ -34,6 +36,27 @@ pub(crate) fn prepare(path: &Path) -> Result<(), NotOurs> {
             refuse(Reason::Owner(found.uid()))
         }
         Ok(_) => Ok(()),
+    }
+}
+
+/// Why others most likely see another directory at the same path, if they do.
+///
+/// Services and containers often have a `/var/tmp` of their own.
+pub(crate) fn private_mount() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    private_in(&mounts)
+}
+
+/// Lines are `id parent major:minor root point options ... - type source ...`.
+fn private_in(mounts: &str) -> Option<String> {
+    let line = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(PARENT))?;
+    let root = line.split(' ').nth(3)?;
+    let kind = line.split_once(" - ")?.1.split(' ').next()?;
+    // A file system of its own for the machine is mounted by its root, and is kept on a disk.
+    match (root, kind) {
+        (_, "tmpfs" | "ramfs") => Some(format!("{PARENT} is a {kind} of its own")),
+        ("/", _) => None,
+        (root, _) => Some(format!("{PARENT} is {root} of another file system")),
     }
 }
 
@@ -91,6 +114,20 @@ mod tests {
         prepare(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         prepare(&path).unwrap();
+    }
+
+    #[test]
+    fn a_mount_of_its_own_is_noticed() {
+        let disk = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        assert_eq!(private_in(disk), None);
+        let own_disk = format!("{disk}30 22 8:2 / /var/tmp rw - ext4 /dev/sda2 rw\n");
+        assert_eq!(private_in(&own_disk), None);
+        let service =
+            "31 22 8:1 /var/tmp/systemd-private-1/tmp /var/tmp rw shared:1 - ext4 /dev/sda1 rw\n";
+        let private = private_in(&format!("{own_disk}{service}")).unwrap();
+        assert!(private.contains("systemd-private-1"), "{private}");
+        let memory = "32 22 0:50 / /var/tmp rw - tmpfs tmpfs rw\n";
+        assert!(private_in(&format!("{disk}{memory}")).is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::command::tree::Status;
 use crate::say::say;
+use crate::terms;
 
 /// The command line, the URL or the lock's name cannot be used (`EX_USAGE`).
 pub(crate) const USAGE: u8 = 64;
@@ -124,7 +125,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         next = source.source();
     }
-    text
+    terms::of_the_command_line(&text)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use distributed_lock::DynHandle;
 use distributed_lock::prelude::*;
 
+use crate::warnings;
+
 /// How long a command may take to end after `SIGTERM`, if no lease says less.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often the lease is looked at: it goes on while a suspended machine's timers do not.
@@ -38,7 +40,9 @@ impl LossWatch {
                     extended(left.saturating_sub(kill_at(lease)));
                     let spare = left.saturating_sub(term_at(lease));
                     if spare.is_zero() && !handle.is_lost() {
-                        return format!("its lease was not extended and ends in {left:.1?}");
+                        return with_refusal(format!(
+                            "its lease was not extended and ends in {left:.1?}"
+                        ));
                     }
                     spare.min(LOOK_AGAIN)
                 }
@@ -72,9 +76,17 @@ fn kill_at(lease: Duration) -> Duration {
 
 async fn reason(handle: &DynHandle) -> String {
     // A lost lock's token is refused at once, with the reason of the loss.
-    match handle.fencing_token().await {
+    with_refusal(match handle.fencing_token().await {
         Err(LockError::LockLost(reason)) => reason,
         _ => "the lock service says so".to_owned(),
+    })
+}
+
+/// Adds what the service answered to the last extension, if it did not extend.
+fn with_refusal(reason: String) -> String {
+    match warnings::last_refusal() {
+        Some(refusal) if !reason.contains(&refusal) => format!("{reason}; last answer: {refusal}"),
+        _ => reason,
     }
 }
 

@@ -1,10 +1,12 @@
 //! `dlock` runs a command under a distributed lock.
 //!
 //! - [`args`] and [`help`]: what the user says and is shown
-//! - [`service`]: where the lock is; [`default_dir`]: the directory without configuration
+//! - [`service`]: where the lock is, by option, environment or [`config`]; [`default_dir`]: otherwise;
+//!   [`url`]: what is shown of it; [`nested`]: the locks that this process runs under
 //! - [`run`]: the run from connecting to releasing, made of [`acquire`], [`command`] (how it starts, and
 //!   everything below it), [`supervise`], [`loss`] and [`events`]
-//! - [`exit`]: every exit status; [`say`]: everything that is printed
+//! - [`exit`]: every exit status; [`say`]: everything that is printed; [`warnings`]: what
+//!   the library warns of; [`terms`]: messages of the library in terms of the command line
 
 #[cfg(unix)]
 mod acquire;
@@ -12,6 +14,8 @@ mod acquire;
 mod args;
 #[cfg(unix)]
 mod command;
+#[cfg(unix)]
+mod config;
 #[cfg(unix)]
 mod default_dir;
 #[cfg(unix)]
@@ -23,12 +27,20 @@ mod help;
 #[cfg(unix)]
 mod loss;
 #[cfg(unix)]
+mod nested;
+#[cfg(unix)]
 mod run;
 mod say;
 #[cfg(unix)]
 mod service;
 #[cfg(unix)]
 mod supervise;
+#[cfg(unix)]
+mod terms;
+#[cfg(unix)]
+mod url;
+#[cfg(unix)]
+mod warnings;
 
 use std::process::ExitCode;
 

@@ -5,26 +5,35 @@ use std::ffi::OsString;
 use distributed_lock::DynHandle;
 use distributed_lock::prelude::*;
 
-use crate::acquire::acquire;
-use crate::args::RunArgs;
+use crate::acquire::{Limit, acquire};
+use crate::args::{RunArgs, WaitMode};
 use crate::command::{Command, Plan, spawn};
 use crate::events::Events;
-use crate::exit::{self, End, Failure, RAN_TOO_LONG, UNAVAILABLE};
+use crate::exit::{self, End, Failure, RAN_TOO_LONG, UNAVAILABLE, USAGE};
 use crate::say::say;
-use crate::service::{self, Service};
+use crate::service::{self, NAME_VARIABLE, Service, TOKEN_VARIABLE};
 use crate::supervise::{Ending, supervise};
-
-const NAME_VARIABLE: &str = "DISTRIBUTED_LOCK_NAME";
-const TOKEN_VARIABLE: &str = "DISTRIBUTED_LOCK_TOKEN";
+use crate::{nested, warnings};
 
 /// Runs the command under the lock and returns how `dlock` ends.
 pub(crate) async fn run(args: &RunArgs) -> Result<End, Failure> {
     let mut events = Events::catch()?;
+    warnings::show(args.quiet);
     let service = service::find(args)?;
-    let provider = events.interrupting(distributed_lock::connect(&service.url)).await?;
-    let provider =
-        provider.map_err(|error| Failure::lock("cannot use the lock service", &error))?;
-    let outcome = run_with(args, &service, &provider, &mut events).await;
+    if args.verbose {
+        say(service.describe());
+    }
+    if !args.quiet {
+        service.doubts().into_iter().for_each(say);
+    }
+    refuse_to_wait_for_itself(args, &service)?;
+    let limit = Limit::starting_now(args);
+    let url = service.labelled_url(args);
+    let connecting = limit.retry(args, &service, async |_| distributed_lock::connect(&url).await);
+    let provider = events.interrupting(connecting).await?.map_err(|error| {
+        Failure::lock(format!("cannot use the lock service {}", service.shown), &error)
+    })?;
+    let outcome = run_with(args, &service, &provider, limit, &mut events).await;
     // What was dropped on the way, a lock or a position in the queue, is given back before we go. A
     // signal ends that: the lock service frees by itself what is left then.
     let left = events.interrupting(provider.shutdown()).await.unwrap_or_default();
@@ -34,18 +43,42 @@ pub(crate) async fn run(args: &RunArgs) -> Result<End, Failure> {
     outcome
 }
 
+fn refuse_to_wait_for_itself(args: &RunArgs, service: &Service) -> Result<(), Failure> {
+    let Some(pid) = nested::conflict(&service.held(&args.name, args.mode())) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{:?} at {} is held by the dlock that this one runs under (pid {pid}), which waits for this \
+         one: it cannot become free. Use another name, or leave out the inner dlock",
+        args.name, service.shown
+    );
+    let status = match args.wait_mode() {
+        WaitMode::Try => args.conflict_exit_code,
+        WaitMode::Until(_) | WaitMode::Forever => USAGE,
+    };
+    Err(Failure::new(status, message))
+}
+
 async fn run_with(
     args: &RunArgs,
     service: &Service,
     provider: &distributed_lock::DynLockProvider,
+    limit: Limit,
     events: &mut Events,
 ) -> Result<End, Failure> {
-    let handle = events.interrupting(acquire(args, provider)).await??;
+    let acquiring = acquire(args, service, provider, limit);
+    let handle = events.interrupting(acquiring).await??;
     let plan = events.interrupting(plan(args, service, &handle)).await??;
+    if args.verbose {
+        say(format!("holds {:?}", args.name));
+    }
     let command = Command::start(plan).await?;
     events.await_child(command.child());
     let ending = supervise(command, args, &handle, events).await;
     let released = handle.release().await;
+    if args.verbose && released.is_ok() {
+        say(format!("released {:?}", args.name));
+    }
     match (ending, released) {
         (Ending::Lost, _) => Err(Failure::silent(args.lost_exit_code)),
         (Ending::Own(..), Err(error @ LockError::LockLost(_))) => {

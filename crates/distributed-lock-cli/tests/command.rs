@@ -127,6 +127,9 @@ fn help_and_version_succeed() {
     {
         assert!(help.contains(taught), "{taught} in {help}");
     }
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     assert_eq!(output(dlock().arg("--version")).0, 0);
     assert_eq!(output(dlock().arg("--help")).0, 0);
 }

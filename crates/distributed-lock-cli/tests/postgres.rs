@@ -24,8 +24,9 @@ fn a_waiter_is_told_the_holders_application_host_and_backend() {
         .psql("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2")
         .unwrap();
     let mut second = Running::start(&mut postgres().run(&["told", "--", "echo", "second"]));
-    second.err.expect("dlock: waiting for \"told\", held by ");
-    second.err.expect(&format!("pid {} on 127.0.0.1 (distributed-lock)", backend.trim()));
+    second.err.expect("waiting for \"told\", held by ");
+    second.err.expect(&format!("pid {}: sh -c", first.pid()));
+    second.err.expect(&format!("PostgreSQL session {} on 127.0.0.1", backend.trim()));
     drop(first);
     assert_eq!(second.status(), 0);
     assert_eq!(second.out.rest(), "second\n");

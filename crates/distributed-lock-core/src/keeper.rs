@@ -169,7 +169,8 @@ async fn extend<D: Driver>(
         engine.instruments.renewed(hold.claim.ticket.mode(), extension);
     }
     if let Err(error) = &result {
-        tracing::warn!(locks = grants.len(), %error, "extension failed, will be tried again");
+        let error: &(dyn std::error::Error + 'static) = error;
+        tracing::warn!(locks = grants.len(), error, "extension failed, will be tried again");
     }
     drop(grants);
     (batch, result)

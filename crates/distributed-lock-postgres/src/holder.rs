@@ -13,11 +13,16 @@ pub(crate) async fn of(sessions: &Arc<Sessions>, key: &PostgresKey) -> LockResul
     let PostgresKey::Lock(key) = key else { return Ok(None) };
     let session = sessions.any().await?;
     let answers = session.words(&holder(*key)).await?;
-    let Some(pid) = column(&answers, 0).and_then(|pid| pid.parse().ok()) else { return Ok(None) };
+    let Some(pid) = column(&answers, 0).and_then(|pid| pid.parse::<u32>().ok()) else {
+        return Ok(None);
+    };
     let text = |index| column(&answers, index).filter(|text| !text.is_empty()).map(str::to_owned);
     let mut holder = Holder::default();
-    holder.pid = Some(pid);
-    holder.label = text(1);
+    // The process id is the server's and not the holder's, who is somewhere else.
+    holder.label = Some(match text(1) {
+        Some(application) => format!("{application}, PostgreSQL session {pid}"),
+        None => format!("PostgreSQL session {pid}"),
+    });
     holder.host = text(2);
     Ok(Some(holder))
 }
