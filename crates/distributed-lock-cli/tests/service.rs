@@ -1,5 +1,6 @@
 //! Which lock service is used, and what is said about it.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[cfg(test)]
 mod support;
