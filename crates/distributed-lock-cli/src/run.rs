@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<End, Failure> {
     let url = service.labelled_url(args);
     let connecting = limit.retry(args, &service, async |_| distributed_lock::connect(&url).await);
     let provider = events.interrupting(connecting).await?.map_err(|error| {
-        Failure::lock(format!("cannot use the lock service {}", service.shown), &error)
+        Failure::lock(format!("cannot use the lock service: {}", service.shown), &error)
     })?;
     let outcome = run_with(args, &service, &provider, limit, &mut events).await;
     // What was dropped on the way, a lock or a position in the queue, is given back before we go. A

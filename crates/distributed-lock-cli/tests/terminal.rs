@@ -224,7 +224,7 @@ fn row_66_a_command_has_the_terminal_from_its_start() {
     let place = Place::new();
     for url in urls(&place) {
         let script = r#"set -m; stty tostop
-            "$DLOCK" run tty -- sh -c 'stty -echo; stty echo; ps -o tpgid=,pgid= -p $$'
+            "$DLOCK" run -q tty -- sh -c 'stty -echo; stty echo; ps -o tpgid=,pgid= -p $$'
             echo "ended=$?""#;
         let session = Session::start(&url, script);
         let shown = session.screen.expect("ended=0");

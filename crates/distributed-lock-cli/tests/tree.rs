@@ -184,7 +184,7 @@ fn row_64_what_may_not_be_ended_is_named() {
 fn what_is_left_behind_goes_on_without_the_lock() {
     let tag = Tag::new();
     let script = format!("sleep {} >/dev/null 2>&1 & exit 3", tag.0);
-    let (status, _, err) = redis().output(&["left behind", "--", "sh", "-c", &script]);
+    let (status, _, err) = redis().output(&["-q", "left behind", "--", "sh", "-c", &script]);
     assert_eq!((status, err.as_str()), (3, ""));
     let left = tag.running();
     assert_eq!(left.len(), 1, "{left:?}");

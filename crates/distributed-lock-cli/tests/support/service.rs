@@ -56,7 +56,7 @@ impl Service {
     /// A command has a token, and its status is that of `dlock`.
     pub(crate) fn gives_the_command_a_token_and_its_status_back(&self) {
         let script = "test \"$DISTRIBUTED_LOCK_TOKEN\" -gt 0 && exit 7";
-        let (status, _, err) = self.output(&["a token, please", "--", "sh", "-c", script]);
+        let (status, _, err) = self.output(&["-q", "a token, please", "--", "sh", "-c", script]);
         assert_eq!((status, err.as_str()), (7, ""));
         let (status, _, err) = self.output(&["not there", "--", "no-such-program"]);
         assert_eq!(status, 127);
