@@ -120,10 +120,10 @@ async fn end(command: &Command, grace: Duration, events: &mut Events) {
     match killed.await {
         Ok(refused) if refused.is_empty() => {}
         Ok(refused) => say(format!(
-            "the lock is lost, but these processes may not be ended: {}",
+            "processes go on without the lock, because they may not be ended: {}",
             tree::describe(&refused)
         )),
-        Err(_) => say("the lock is lost, but processes that were killed do not end"),
+        Err(_) => say("processes that were killed do not end; dlock does not wait for them"),
     }
 }
 
