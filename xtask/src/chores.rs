@@ -50,6 +50,14 @@ pub(crate) fn model() -> Done {
     std::fs::write(root().join("docs/redlock-model.md"), table).map_err(|error| error.to_string())
 }
 
+/// Random walks, as many steps as a test run makes in fifty.
+pub(crate) fn walk() -> Done {
+    let test = ["test", "-p", "distributed-lock-redis", "--test", "walk", "--"];
+    let only = ["requests_may_arrive_late_twice_or_never", "--nocapture"];
+    let environment = [("WALK_STEPS", "5000000"), ("WALK_SEED", "2")];
+    cargo_with(&[&test[..], &only].concat(), &environment)
+}
+
 fn meta() -> std::path::PathBuf {
     root().join("crates").join(META)
 }

@@ -156,7 +156,8 @@ pub struct Attempt<K, P> {
 }
 
 impl<K, P: Default> Attempt<K, P> {
-    pub(crate) fn new(key: K, mode: Mode, loss: LossReporter) -> Self {
+    /// An attempt that has sent nothing yet. The engine makes them; a driver's own tests do, too.
+    pub fn new(key: K, mode: Mode, loss: LossReporter) -> Self {
         Self { key, mode, place: P::default(), loss, token: OnceLock::new() }
     }
 }

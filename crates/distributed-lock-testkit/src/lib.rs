@@ -48,6 +48,7 @@
 //! | [`listening`] | what locks tell: a recorder of metrics and a subscriber of traces |
 //! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
 //! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
+//! | `walk` (Linux) | what a driver's own requests do at real Redis servers when they arrive late, twice or never, in simulated time |
 //! | [`bounds`] | how long things may take |
 //!
 //! A case fails by a panic that names the broken promise. No case sleeps "to be sure": it waits for
@@ -75,6 +76,8 @@ mod runtimes;
 #[cfg(target_os = "linux")]
 pub mod servers;
 mod verdicts;
+#[cfg(target_os = "linux")]
+pub mod walk;
 #[cfg(unix)]
 pub mod worker;
 

@@ -1,5 +1,5 @@
 /* Preloaded into a server, this moves its wall clock by the nanoseconds in a file, which others
- * change while it runs. All other clocks go as they do.
+ * change while it runs, or makes it stand at a time in that file. All other clocks go as they do.
  *
  * The kernel is asked directly: the functions replaced here may be called before a library can look
  * up the originals. */
@@ -16,8 +16,14 @@
 
 #define SECOND 1000000000LL
 
-static const int64_t unshifted = 0;
-static const volatile int64_t *shift = &unshifted;
+struct shift {
+    int64_t by;
+    /* Nanoseconds since 1970 that the clock shows; 0 if it runs. */
+    int64_t stands_at;
+};
+
+static const struct shift unshifted = {0, 0};
+static const volatile struct shift *shift = &unshifted;
 
 __attribute__((constructor)) static void find_shift(void)
 {
@@ -36,7 +42,8 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     int result = syscall(SYS_clock_gettime, clock, now);
     if (result != 0 || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
         return result;
-    int64_t at = now->tv_sec * SECOND + now->tv_nsec + *shift;
+    int64_t stands_at = shift->stands_at;
+    int64_t at = stands_at ? stands_at : now->tv_sec * SECOND + now->tv_nsec + shift->by;
     now->tv_sec = at / SECOND;
     now->tv_nsec = at % SECOND;
     return 0;

@@ -81,16 +81,28 @@ impl ClockShift {
     /// If that is more than 292 years.
     pub fn set(&self, by: Duration, toward: Toward) {
         let by = i64::try_from(by.as_nanos()).expect("it fits into 64 bits");
-        self.write(if toward == Toward::Future { by } else { -by });
+        self.write(if toward == Toward::Future { by } else { -by }, 0);
+    }
+
+    /// Makes the clock stand at a time since 1970, until the next call.
+    ///
+    /// # Panics
+    /// If that is more than 292 years.
+    pub fn stand_at(&self, since_1970: Duration) {
+        let at = i64::try_from(since_1970.as_nanos()).expect("it fits into 64 bits");
+        self.write(0, at);
     }
 
     /// Makes the clock right again.
     pub fn reset(&self) {
-        self.write(0);
+        self.write(0, 0);
     }
 
-    fn write(&self, nanoseconds: i64) {
-        self.shift.write_all_at(&nanoseconds.to_ne_bytes(), 0).expect("the file is ours");
+    fn write(&self, by: i64, stands_at: i64) {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&by.to_ne_bytes());
+        bytes[8..].copy_from_slice(&stands_at.to_ne_bytes());
+        self.shift.write_all_at(&bytes, 0).expect("the file is ours");
     }
 }
 

@@ -1,0 +1,82 @@
+//! Wrong variants of the product, each of which a walk must find.
+
+/// A change of what a server runs, or of what a client does.
+#[derive(Debug)]
+pub struct Mutant {
+    /// What is wrong.
+    pub name: &'static str,
+    /// Texts that are replaced in every script that has them.
+    pub scripts: &'static [(&'static str, &'static str)],
+    /// A change of a request; with the text of the script that it runs, if it runs one.
+    pub request: Option<fn(script: &str, arguments: &mut Vec<Vec<u8>>)>,
+    /// A change of the engine.
+    pub engine: Wrong,
+}
+
+/// What an engine does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wrong {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// An attempt that is given up is not withdrawn.
+    NeverWithdraws,
+    /// A withdrawal that fails is not repeated.
+    WithdrawsOnce,
+    /// A lease counts from when its reply was read.
+    LeaseFromReply,
+    /// What a granted attempt has sent beside is forgotten.
+    ForgetsUnanswered,
+}
+
+impl Mutant {
+    /// A mutant that changes nothing yet.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, scripts: &[], request: None, engine: Wrong::Nothing }
+    }
+
+    /// With texts replaced in the scripts.
+    #[must_use]
+    pub const fn scripts(mut self, scripts: &'static [(&'static str, &'static str)]) -> Self {
+        self.scripts = scripts;
+        self
+    }
+
+    /// With requests changed on their way.
+    #[must_use]
+    pub const fn request(mut self, change: fn(&str, &mut Vec<Vec<u8>>)) -> Self {
+        self.request = Some(change);
+        self
+    }
+
+    /// With another engine.
+    #[must_use]
+    pub const fn engine(mut self, wrong: Wrong) -> Self {
+        self.engine = wrong;
+        self
+    }
+
+    /// What runs instead of a script, if that is another.
+    pub(super) fn script(&self, text: &str) -> Option<String> {
+        let mutated = self
+            .scripts
+            .iter()
+            .fold(text.to_owned(), |text, (right, wrong)| text.replace(right, wrong));
+        (mutated != text).then_some(mutated)
+    }
+
+    pub(super) fn arguments(&self, script: &str, arguments: &mut Vec<Vec<u8>>) {
+        if let Some(change) = self.request {
+            change(script, arguments);
+        }
+    }
+
+    /// Fails unless each of its texts is in one of the scripts.
+    pub(super) fn must_apply<'a>(&self, scripts: impl Iterator<Item = &'a str> + Clone) {
+        for (right, _) in self.scripts {
+            let applies = scripts.clone().any(|script| script.contains(right));
+            assert!(applies, "mutant {:?}: no script has {right:?}", self.name);
+        }
+    }
+}
