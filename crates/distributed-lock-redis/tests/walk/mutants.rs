@@ -3,14 +3,12 @@
 use distributed_lock_testkit::walk::{Mutant, Wrong};
 
 /// All of them; each is one mistake.
-pub(crate) static MUTANTS: [Mutant; 21] = [
+pub(crate) static MUTANTS: [Mutant; 17] = [
     // What was wrong once.
     Mutant::new("a late copy of the granted try passes the lock on").scripts(&[(
         "return not of or (of == token and word == 'granted')",
         "return false",
     )]),
-    Mutant::new("what a granted attempt has sent beside is forgotten")
-        .engine(Wrong::ForgetsUnanswered),
     Mutant::new("a wait that is repeated takes a later position").scripts(&[(
         "redis.call('ZADD', queue, position, token)",
         "redis.call('ZADD', queue, tail(), token)",
@@ -36,10 +34,6 @@ pub(crate) static MUTANTS: [Mutant; 21] = [
         "if redis.call('EXISTS', holders, waiters) == 0 then",
         "if redis.call('EXISTS', waiters) == 0 then",
     )]),
-    Mutant::new("an extended reader does not keep the marker").scripts(&[(
-        "if mutex then redis.call('PEXPIRE', mutex, left) end\n  return 1",
-        "return 1",
-    )]),
     Mutant::new("a lease counts from its reply").engine(Wrong::LeaseFromReply),
     // Waiting.
     Mutant::new("the last waiter is served first").scripts(&[(
@@ -50,7 +44,6 @@ pub(crate) static MUTANTS: [Mutant; 21] = [
         "not waits and not others_wait and is_free",
         "not waits and is_free",
     )]),
-    Mutant::new("a plain try does not look at the queue").request(looks_elsewhere),
     Mutant::new("ticks are not looked at").scripts(&[("now - tick > 3 * period", "false")]),
     Mutant::new("nobody asks whether a waiter listens").scripts(&[(
         "if not listening.err and listening[2] == 0 then return nil end",
@@ -58,7 +51,6 @@ pub(crate) static MUTANTS: [Mutant; 21] = [
     )]),
     // What is left.
     Mutant::new("an attempt that is given up is not withdrawn").engine(Wrong::NeverWithdraws),
-    Mutant::new("a withdrawal that fails is not repeated").engine(Wrong::WithdrawsOnce),
     Mutant::new("a withdrawal leaves no tombstone").scripts(&[(
         "if ARGV[3] ~= '0' then leave_tombstone(ARGV[3]) end",
         "",
@@ -77,10 +69,3 @@ pub(crate) static MUTANTS: [Mutant; 21] = [
         "record(micros)",
     )]),
 ];
-
-/// Asks whether a key exists that never does.
-fn looks_elsewhere(_: &str, arguments: &mut Vec<Vec<u8>>) {
-    if arguments[0] == b"EXISTS" {
-        arguments[1].extend(b":elsewhere");
-    }
-}
