@@ -103,6 +103,8 @@ if is_own() then
     -- Taking what was handed over works when memory has run out: PEXPIRE comes first.
     if mode == 'x' then
       redis.call('PEXPIRE', mutex, int(lease))
+      -- Or else the SET NX of a copy that comes later would, and deny it.
+      record_grant(token, lease, lease)
     else
       redis.call('PEXPIRE', holders, int(lease))
       redis.call('ZADD', holders, int(now + lease), owner)

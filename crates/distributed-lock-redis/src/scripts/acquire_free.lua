@@ -10,9 +10,14 @@ if ARGV[1] == 'x' then
       redis.call('SET', mutex, owner, 'PX', lease)
       return 1
     end
-  elseif redis.call('GET', mutex) == owner and not redis.call('HGET', waiters, token) then
+  elseif
+    redis.call('GET', mutex) == owner
+    and redis.call('GET', written) == lease .. ' ' .. token .. ' granted'
+    and not redis.call('HGET', waiters, token)
+  then
     -- It was handed over, which has removed the entry in the queue; taking it works when memory has
-    -- run out, too. An entry would mean that a late SET NX has set it, or that it was withdrawn.
+    -- run out, too. Another record or an entry would mean that a late SET NX has set it, or that it was
+    -- withdrawn.
     redis.call('PEXPIRE', mutex, lease)
     return 1
   end

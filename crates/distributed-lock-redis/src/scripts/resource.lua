@@ -99,14 +99,17 @@ local function is_own()
   return held and is_marker(held)
 end
 
+-- Records that a script has granted the mutex key to an attempt, for so many ms.
+local function record_grant(id, lease, ms)
+  redis.call('SET', written, int(lease) .. ' ' .. id .. ' granted', 'PX', int(ms))
+end
+
 -- Makes an owner of a lease of which it gets `left` ms for now. What makes it one is written last.
 local function grant(mode, owner, lease, left)
   left = int(left)
   if mode == 'x' then
     -- It must outlast a lease that begins when the hand-over is confirmed.
-    local outlasts = lease + PROVISIONAL_MS
-    local record = int(lease) .. ' ' .. string.sub(owner, 1, 32) .. ' granted'
-    redis.call('SET', written, record, 'PX', int(outlasts))
+    record_grant(string.sub(owner, 1, 32), lease, lease + PROVISIONAL_MS)
     redis.call('SET', mutex, owner, 'PX', left)
     return
   end
