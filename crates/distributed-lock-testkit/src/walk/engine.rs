@@ -16,8 +16,6 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::mutant::Wrong;
-
 pub(super) type Shared<D> = Arc<Mutex<Attempt<<D as Driver>::Key, <D as Driver>::Place>>>;
 
 /// How long one request may take.
@@ -87,7 +85,6 @@ pub(super) async fn undo<D: Driver>(
     attempt: Shared<D>,
     answered: Arc<AtomicBool>,
     clock: TokioClock,
-    wrong: Wrong,
 ) -> LockResult<()> {
     let mut attempt = attempt.lock().await;
     let began = clock.now();
@@ -99,7 +96,7 @@ pub(super) async fn undo<D: Driver>(
         let result = bounded(OPERATION_TIMEOUT, driver.withdraw(&mut attempt)).await;
         let is_late = clock.now().since(began) >= OPERATION_TIMEOUT;
         answered.fetch_or(result.is_ok() || is_late, Ordering::Relaxed);
-        if result.is_ok() || clock.now() >= end || wrong == Wrong::WithdrawsOnce {
+        if result.is_ok() || clock.now() >= end {
             answered.store(true, Ordering::Relaxed);
             return result;
         }
@@ -114,7 +111,6 @@ pub(super) async fn release<D: Driver>(
     grant: Arc<D::Grant>,
     (attempt, answered): (Shared<D>, Arc<AtomicBool>),
     clock: TokioClock,
-    wrong: Wrong,
 ) -> LockResult<()> {
     let end = lease_end(&*driver, clock);
     let released = loop {
@@ -127,8 +123,8 @@ pub(super) async fn release<D: Driver>(
         sleep(driver.fallback_period()).await;
     };
     let is_open = driver.has_unanswered(&*attempt.lock().await);
-    if is_open && wrong != Wrong::ForgetsUnanswered {
-        undo(driver, attempt, answered, clock, wrong).await?;
+    if is_open {
+        undo(driver, attempt, answered, clock).await?;
     }
     released
 }

@@ -7,8 +7,6 @@ pub struct Mutant {
     pub name: &'static str,
     /// Texts that are replaced in every script that has them.
     pub scripts: &'static [(&'static str, &'static str)],
-    /// A change of a request; with the text of the script that it runs, if it runs one.
-    pub request: Option<fn(script: &str, arguments: &mut Vec<Vec<u8>>)>,
     /// A change of the engine.
     pub engine: Wrong,
 }
@@ -21,32 +19,21 @@ pub enum Wrong {
     Nothing,
     /// An attempt that is given up is not withdrawn.
     NeverWithdraws,
-    /// A withdrawal that fails is not repeated.
-    WithdrawsOnce,
     /// A lease counts from when its reply was read.
     LeaseFromReply,
-    /// What a granted attempt has sent beside is forgotten.
-    ForgetsUnanswered,
 }
 
 impl Mutant {
     /// A mutant that changes nothing yet.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, scripts: &[], request: None, engine: Wrong::Nothing }
+        Self { name, scripts: &[], engine: Wrong::Nothing }
     }
 
     /// With texts replaced in the scripts.
     #[must_use]
     pub const fn scripts(mut self, scripts: &'static [(&'static str, &'static str)]) -> Self {
         self.scripts = scripts;
-        self
-    }
-
-    /// With requests changed on their way.
-    #[must_use]
-    pub const fn request(mut self, change: fn(&str, &mut Vec<Vec<u8>>)) -> Self {
-        self.request = Some(change);
         self
     }
 
@@ -64,12 +51,6 @@ impl Mutant {
             .iter()
             .fold(text.to_owned(), |text, (right, wrong)| text.replace(right, wrong));
         (mutated != text).then_some(mutated)
-    }
-
-    pub(super) fn arguments(&self, script: &str, arguments: &mut Vec<Vec<u8>>) {
-        if let Some(change) = self.request {
-            change(script, arguments);
-        }
     }
 
     /// Fails unless each of its texts is in one of the scripts.

@@ -128,9 +128,7 @@ impl Server {
     /// Executes a request of a client.
     pub(super) fn execute(&mut self, arguments: &[Vec<u8>]) -> Executed {
         let mut arguments = arguments.to_vec();
-        if let Some(mutant) = self.mutant {
-            self.mutate(&mut arguments, mutant);
-        }
+        self.mutate(&mut arguments);
         let mut request = resp::command(&arguments);
         request.extend(resp::command(&["EVALSHA", &self.inspect, "0"]));
         let (mut replies, messages) = self.exchange(&request, 2);
@@ -184,10 +182,9 @@ impl Server {
         self.scripts.insert(hash, Script { text, mutated });
     }
 
-    fn mutate(&self, arguments: &mut Vec<Vec<u8>>, mutant: &Mutant) {
+    fn mutate(&self, arguments: &mut [Vec<u8>]) {
         let script = arguments.get(1).map(|hash| String::from_utf8_lossy(hash).into_owned());
         let script = script.and_then(|hash| self.scripts.get(&hash));
-        mutant.arguments(script.map_or("", |script| &script.text), arguments);
         if let Some(mutated) = script.and_then(|script| script.mutated.as_ref()) {
             arguments[1] = mutated.clone().into_bytes();
         }

@@ -42,8 +42,11 @@ pub(super) struct World<'a, S: Subject> {
 
 pub(super) struct Client<D: Driver> {
     pub(super) driver: Arc<D>,
-    pub(super) extending: Vec<(Vec<usize>, JoinHandle<LockResult<Vec<Extension>>>)>,
+    pub(super) extending: Vec<Extending>,
 }
+
+/// An extension under way: of which holds, and what it will answer.
+type Extending = (Vec<usize>, JoinHandle<LockResult<Vec<Extension>>>);
 
 /// A client of another kind that has the mutex key.
 pub(super) struct Foreign {
@@ -294,12 +297,12 @@ impl<'a, S: Subject> World<'a, S> {
             if wrong == Wrong::NeverWithdraws || !driver.must_withdraw(&*attempt.lock().await) {
                 return Ok(());
             }
-            engine::undo(driver, attempt, answered, clock, wrong).await
+            engine::undo(driver, attempt, answered, clock).await
         }));
     }
 
     pub(super) fn release(&mut self, index: usize) {
-        let (wrong, step) = (self.wrong, self.step);
+        let step = self.step;
         let contender = &mut self.contenders[index];
         if let Some((_, end @ None)) = &mut contender.held {
             *end = Some(step);
@@ -308,7 +311,7 @@ impl<'a, S: Subject> World<'a, S> {
         let Some(grant) = contender.grant.clone() else { return };
         let driver = Arc::clone(&self.clients[contender.client].driver);
         let attempt = (Arc::clone(&contender.attempt), Arc::clone(&contender.answered));
-        let task = engine::release(driver, grant, attempt, self.clock, wrong);
+        let task = engine::release(driver, grant, attempt, self.clock);
         contender.cleaning = Some(tokio::spawn(task));
     }
 
