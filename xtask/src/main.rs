@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask bench`, `cargo xtask model`,
-//! `cargo xtask walk`, `cargo xtask tidy`.
+//! `cargo xtask platforms`, `cargo xtask walk`, `cargo xtask tidy`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
 mod cargo;
@@ -18,6 +18,7 @@ cargo xtask CHORE
           with the oldest Rust
   bench   the benchmarks, release build
   model   RedLock under the model checker; writes docs/redlock-model.md
+  platforms  the libraries for other platforms and with the oldest Rust, as in `test`
   walk    five million steps of random walks of the Redis driver's requests
   tidy    the repository's own rules: length of files, no ignored tests, no markers left behind
 ";
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Some("test") => chores::test(),
         Some("bench") => chores::bench(),
         Some("model") => chores::model(),
+        Some("platforms") => platforms::check(),
         Some("walk") => chores::walk(),
         Some("tidy") => tidy::check(),
         _ => {

@@ -63,7 +63,8 @@ pub(crate) fn read(file: &File) -> Option<Holder> {
 fn parse(line: &str) -> Option<Holder> {
     let line = line.strip_prefix(SINCE).map(|_| line)?.trim_end();
     let (fields, label) = match line.split_once(" label=") {
-        Some((fields, label)) => (fields, Some(label.to_owned())),
+        // Others may have written it: no control characters for those who show it.
+        Some((fields, label)) => (fields, Some(one_line(label))),
         None => (line, None),
     };
     let mut holder = Holder::default();
@@ -125,6 +126,8 @@ mod tests {
     #[test]
     fn the_content_of_other_programs_is_nobody() {
         assert_eq!(parse("4711\n"), None);
+        let label = parse("since=1 pid=1 host=a label=\u{1b}[2Jx").unwrap().label;
+        assert_eq!(label.as_deref(), Some(" [2Jx"));
         assert_eq!(parse("since=1 pid=x"), None);
         assert_eq!(parse("pid=1 host=a since=1"), None);
     }

@@ -45,6 +45,7 @@
 //! | [`history`] | what happened in several processes, and whether it was allowed: ten invariants |
 //! | [`bugs`] | that the invariants catch what they are for: wrong drivers |
 //! | [`worker`], [`nemesis`], [`chaos`] | what holds between processes that are killed and stopped, while their files are removed |
+//! | `neighbour` (Linux) | another user who swaps what is in and above a lock directory |
 //! | [`listening`] | what locks tell: a recorder of metrics and a subscriber of traces |
 //! | `servers` (Linux) | PostgreSQL, pgbouncer and Redis of a test's own, which may break them and shift their clocks |
 //! | `proxy` (Linux) | a link to a server that delays, loses, cuts and refuses, and counts |
@@ -66,6 +67,8 @@ mod conformance;
 pub mod faults;
 pub mod history;
 pub mod listening;
+#[cfg(target_os = "linux")]
+pub mod neighbour;
 #[cfg(unix)]
 pub mod nemesis;
 pub mod outage;

@@ -10,6 +10,7 @@ mod first_start;
 mod flock_program;
 mod loss;
 mod moved;
+mod neighbour;
 mod resources;
 mod stopped_waiters;
 mod unlinking_peers;

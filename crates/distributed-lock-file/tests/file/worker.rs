@@ -131,6 +131,7 @@ fn entry() {
         "exhausted" => crate::stopped_waiters::exhaust_inotify(directory),
         "first" => crate::first_start::start_first(directory),
         "later user" => crate::first_start::come_later(directory),
+        "neighbour" => crate::neighbour::swap_until_told(directory),
         "mounter" => crate::moved::mount_over(directory),
         "small disk" => crate::faults::fill_a_disk(directory),
         "spinner" => crate::unlinking_peers::spin(directory),
