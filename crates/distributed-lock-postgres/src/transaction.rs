@@ -10,10 +10,13 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::timeout::Deadline;
 use futures_util::{FutureExt, TryStreamExt};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{CancelToken, Client, Error, SimpleQueryStream, Transaction};
+use tokio_postgres::{
+    CancelToken, Client, Error, SimpleQueryMessage, SimpleQueryStream, Transaction,
+};
 
 use crate::connection::{
-    BUFFER, Call, Form, Sessions, Span, cancel, column, end_savepoint, literal, try_in_savepoint,
+    Call, FAIL, Form, SLEEP, Sessions, Span, cancel_wait_in, column, end_savepoint, literal,
+    try_in_savepoint, within,
 };
 use crate::error::classify;
 use crate::key::PostgresAdvisoryLockKey;
@@ -22,9 +25,6 @@ use crate::types::PostgresLockProvider;
 /// How long a cancelled statement may take to end before it is cancelled once more: a cancellation
 /// that comes before its statement has no effect.
 const CANCEL_AGAIN: Duration = Duration::from_millis(250);
-
-/// How long what runs behind an abandoned wait lasts.
-const BUFFER_LASTS: Duration = Duration::from_secs(10);
 
 /// Locks that end with a transaction of yours.
 ///
@@ -76,20 +76,25 @@ impl PostgresLockProvider {
     /// # Errors
     /// [`LockError::InvalidName`], [`LockError::Unsupported`]; [`LockError::Backend`] if the server
     /// refuses; [`LockError::Connection`] if it does not answer within the operation timeout, and then
-    /// the transaction is to be rolled back.
+    /// the transaction has failed.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the transaction may have the lock, and is to be rolled back.
-    pub async fn try_acquire_in(
-        &self,
-        transaction: &mut Transaction<'_>,
-        name: &str,
+    /// If the future is dropped before it has ended, also before its first poll, the transaction has
+    /// failed: it can only be rolled back, or rolled back to a savepoint of before. So nothing is
+    /// committed without the lock.
+    pub fn try_acquire_in<'a>(
+        &'a self,
+        transaction: &'a mut Transaction<'_>,
+        name: &'a str,
         mode: Mode,
-    ) -> LockResult<bool> {
-        let request = Request::new(self.sessions(), transaction, name, mode)?;
-        let first = request.begin().await?;
-        request.end(first.locked).await?;
-        Ok(first.locked)
+    ) -> impl Future<Output = LockResult<bool>> + Send {
+        let request = Request::new(self.sessions(), transaction, name, mode);
+        async move {
+            let mut request = request?;
+            let first = request.begin().await?;
+            request.end(first.locked).await?;
+            Ok(first.locked)
+        }
     }
 
     /// Locks a name for the rest of the transaction, in the server's order; waits for at most
@@ -100,28 +105,30 @@ impl PostgresLockProvider {
     /// timeout after it is over; [`LockError::Deadlock`].
     ///
     /// # Cancel safety
-    /// Not as elsewhere: if the future is dropped, the transaction is to be rolled back, as it is when
-    /// it is dropped itself. If it was still waiting, that is cancelled at the server, and the
-    /// transaction has failed.
-    pub async fn acquire_in(
-        &self,
-        transaction: &mut Transaction<'_>,
-        name: &str,
+    /// As that of [`try_acquire_in`](Self::try_acquire_in). If it was still waiting, that is cancelled at
+    /// the server.
+    pub fn acquire_in<'a>(
+        &'a self,
+        transaction: &'a mut Transaction<'_>,
+        name: &'a str,
         mode: Mode,
         timeout: Option<Duration>,
-    ) -> LockResult<()> {
+    ) -> impl Future<Output = LockResult<()>> + Send {
         let deadline = Deadline::after(timeout);
-        let request = Request::new(self.sessions(), transaction, name, mode)?;
-        let refusal = match request.begin().await? {
-            First { locked: true, .. } => None,
-            _ if deadline.has_passed() => Some(LockError::Timeout(timeout.unwrap_or_default())),
-            First { backend, .. } => match request.wait(backend, deadline).await? {
-                Ok(()) => None,
-                Err(error) => Some(refusal(error, timeout.filter(|_| deadline.has_passed()))),
-            },
-        };
-        request.end(refusal.is_none()).await?;
-        refusal.map_or(Ok(()), Err)
+        let request = Request::new(self.sessions(), transaction, name, mode);
+        async move {
+            let mut request = request?;
+            let refusal = match request.begin().await? {
+                First { locked: true, .. } => None,
+                _ if deadline.has_passed() => Some(LockError::Timeout(timeout.unwrap_or_default())),
+                First { transaction, .. } => match request.wait(transaction, deadline).await? {
+                    Ok(()) => None,
+                    Err(error) => Some(refusal(error, timeout.filter(|_| deadline.has_passed()))),
+                },
+            };
+            request.end(refusal.is_none()).await?;
+            refusal.map_or(Ok(()), Err)
+        }
     }
 }
 
@@ -138,19 +145,55 @@ fn refusal(error: Error, over: Option<Duration>) -> LockError {
     }
 }
 
-/// One request for a lock.
+impl BackendTransaction {
+    /// Interrupts the wait, or what runs behind it, if the server sees one of them, by a session of
+    /// ours. The cancel protocol, for transactions that this session may not see or interrupt, hits
+    /// whatever runs when it arrives.
+    async fn interrupt(&self, sessions: &Arc<Sessions>, token: &CancelToken) -> LockResult<()> {
+        let words = cancel_wait_in(self.backend, &self.begun);
+        let seen = match sessions.any().await {
+            Ok(session) => session.words(&words).await,
+            Err(error) => Err(error),
+        };
+        match seen {
+            Ok(answers) if column(&answers, 0) == Some("t") => Ok(()),
+            Ok(_) | Err(_) => sessions.target().cancel(token).await,
+        }
+    }
+}
+
+/// One request for a lock. Dropped before it is concluded, it has the transaction fail: nobody knows
+/// whether that has the lock.
 struct Request<'a> {
     client: &'a Client,
     sessions: &'a Arc<Sessions>,
     key: PostgresAdvisoryLockKey,
     form: Form,
+    stage: Stage,
+}
+
+enum Stage {
+    /// What was sent, if anything, does not block.
+    Asks,
+    /// A statement that may block for ever was sent there.
+    Waits(BackendTransaction),
+    /// The transaction has the lock, or is as it was before.
+    Concluded,
 }
 
 /// What the first try brought.
 struct First {
     locked: bool,
-    /// The process that serves the transaction.
+    transaction: BackendTransaction,
+}
+
+/// A transaction as other sessions see it.
+#[derive(Clone)]
+struct BackendTransaction {
+    /// The process that serves it.
     backend: i32,
+    /// When it began, as the server writes that.
+    begun: String,
 }
 
 impl<'a> Request<'a> {
@@ -171,149 +214,162 @@ impl<'a> Request<'a> {
         };
         sessions.check_open()?;
         let key = PostgresAdvisoryLockKey::from_name(name, true)?;
-        Ok(Self { client: transaction.client(), sessions, key, form })
+        Ok(Self { client: transaction.client(), sessions, key, form, stage: Stage::Asks })
     }
 
-    /// Sets the savepoint and tries. Whoever is before us in the queue is not overtaken.
-    async fn begin(&self) -> LockResult<First> {
+    /// Sets the savepoint and tries. Requests that are earlier in the queue are not overtaken.
+    async fn begin(&mut self) -> LockResult<First> {
         let words = try_in_savepoint(self.form, self.key);
-        match self.within_limit(self.client.simple_query(&words)).await? {
+        let mut is_set = false;
+        match self.within_limit(answers(self.client, &words, &mut is_set)).await? {
             Ok(answers) => Ok(First {
                 locked: column(&answers, 0) == Some("t"),
-                backend: column(&answers, 1).and_then(|pid| pid.parse().ok()).unwrap_or_default(),
+                transaction: BackendTransaction {
+                    backend: column(&answers, 1).and_then(|pid| pid.parse().ok()).unwrap_or(0),
+                    begun: column(&answers, 2).unwrap_or_default().to_owned(),
+                },
             }),
             Err(error) => {
-                // The first error is the one to report, and the savepoint may not be there.
-                let _ = self.end(false).await;
+                // If the savepoint was not set, one of that name is an earlier request's, and rolling
+                // back to it would revive a transaction that has failed.
+                if is_set {
+                    self.end(false).await?;
+                }
                 Err(classify(error))
             }
         }
     }
 
     /// Takes away the savepoint, and with it what happened since unless that is to be `kept`.
-    async fn end(&self, kept: bool) -> LockResult<()> {
+    async fn end(&mut self, kept: bool) -> LockResult<()> {
         let words = end_savepoint(kept);
-        self.within_limit(self.client.batch_execute(&words)).await?.map_err(classify)
+        self.within_limit(self.client.batch_execute(&words)).await?.map_err(classify)?;
+        self.stage = Stage::Concluded;
+        Ok(())
     }
 
     /// Waits in the server's queue; the inner error is how the statement ended.
-    async fn wait(&self, backend: i32, deadline: Deadline) -> LockResult<Result<(), Error>> {
+    async fn wait(
+        &mut self,
+        transaction: BackendTransaction,
+        deadline: Deadline,
+    ) -> LockResult<Result<(), Error>> {
         let words = literal(Call::Block, self.form, Span::Transaction, self.key);
+        self.stage = Stage::Waits(transaction.clone());
         let statement = self.client.simple_query_raw(&words).await.map_err(classify)?;
-        let mut waiting = Waiting::new(self, backend, statement);
-        tokio::select! {
+        let mut statement = Box::pin(statement);
+        let result = tokio::select! {
             biased;
-            result = waiting.result() => return Ok(result),
-            () = deadline.passed() => {}
-        }
-        // It may be granted yet, and then it is ours.
-        self.within_limit(waiting.cancel()).await?
+            result = ended(&mut statement) => result,
+            // It may be granted yet, and then it is ours.
+            () = deadline.passed() => {
+                self.within_limit(self.cancel(&transaction, &mut statement)).await??
+            },
+        };
+        self.stage = Stage::Asks;
+        Ok(result)
     }
 
-    async fn within_limit<T>(&self, step: impl Future<Output = T>) -> LockResult<T> {
-        let limit = self.sessions.limits().operation_timeout;
-        let result = tokio::time::timeout(limit, step).await;
-        result.map_err(|_| LockError::connection(NoAnswer(limit)))
-    }
-}
-
-/// A statement that waits for a lock. If it is dropped before its end, it is cancelled.
-struct Waiting<'a> {
-    request: &'a Request<'a>,
-    backend: i32,
-    token: CancelToken,
-    /// `None` when it has ended.
-    statement: Option<Pin<Box<SimpleQueryStream>>>,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(request: &'a Request<'a>, backend: i32, statement: SimpleQueryStream) -> Self {
-        let token = request.client.cancel_token();
-        Self { request, backend, token, statement: Some(Box::pin(statement)) }
-    }
-
-    /// Completes when it has ended, once.
-    async fn result(&mut self) -> Result<(), Error> {
-        let Some(statement) = &mut self.statement else { return Ok(()) };
-        let result = ended(statement).await;
-        self.statement = None;
-        result
-    }
-
-    /// Cancels it until it has ended.
-    async fn cancel(&mut self) -> LockResult<Result<(), Error>> {
+    /// Cancels the statement until it has ended.
+    async fn cancel(
+        &self,
+        transaction: &BackendTransaction,
+        statement: &mut Pin<Box<SimpleQueryStream>>,
+    ) -> LockResult<Result<(), Error>> {
+        let token = self.client.cancel_token();
         loop {
-            self.request.sessions.target().cancel(&self.token).await?;
-            if let Ok(result) = tokio::time::timeout(CANCEL_AGAIN, self.result()).await {
+            transaction.interrupt(self.sessions, &token).await?;
+            if let Some(result) = within(CANCEL_AGAIN, ended(statement)).await {
                 return Ok(result);
             }
         }
     }
-}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.statement.is_none() {
-            return;
-        }
-        // Sent with its first poll, unless the session has ended.
-        let Some(Ok(buffer)) = self.request.client.simple_query_raw(BUFFER).now_or_never() else {
-            return;
-        };
-        let abandoned = Arc::new(Abandoned {
-            sessions: Arc::clone(self.request.sessions),
-            backend: self.backend,
-            token: self.token.clone(),
-            buffer: tokio::sync::Mutex::new(Some(Box::pin(buffer))),
-        });
-        spawn_to_the_end(self.request.sessions.options().home, move || {
-            let abandoned = Arc::clone(&abandoned);
-            Box::pin(async move { abandoned.cancel().await })
-        });
+    async fn within_limit<T>(&self, step: impl Future<Output = T>) -> LockResult<T> {
+        let limit = self.sessions.limits().operation_timeout;
+        within(limit, step).await.ok_or_else(|| LockError::connection(NoAnswer(limit)))
     }
 }
 
-/// A wait that nobody waits for any more.
-struct Abandoned {
-    sessions: Arc<Sessions>,
-    backend: i32,
-    token: CancelToken,
-    /// What runs behind it; `None` when that has ended.
-    buffer: tokio::sync::Mutex<Option<Pin<Box<SimpleQueryStream>>>>,
-}
-
-impl Abandoned {
-    async fn cancel(&self) {
-        let mut buffer = self.buffer.lock().await;
-        let cancelling = async {
-            while let Some(running) = buffer.as_mut() {
-                if let Err(error) = self.signal().await {
-                    tracing::debug!(%error, "an abandoned wait for a lock is not cancelled yet");
-                }
-                // It ends in an error, whatever happens.
-                if tokio::time::timeout(CANCEL_AGAIN, ended(running)).await.is_ok() {
-                    *buffer = None;
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        match &self.stage {
+            Stage::Concluded => {}
+            // Sent with its first poll, unless the session has ended; it runs before all that the caller
+            // sends from now on.
+            Stage::Asks => drop(self.client.simple_query_raw(FAIL).now_or_never()),
+            Stage::Waits(transaction) => {
+                let buffer = format!("{SLEEP}; {FAIL}");
+                let sent = self.client.simple_query_raw(&buffer).now_or_never();
+                if let Some(Ok(buffer)) = sent {
+                    let token = self.client.cancel_token();
+                    Abandoned::cancel(self.sessions, transaction.clone(), token, buffer);
                 }
             }
-        };
-        if tokio::time::timeout(BUFFER_LASTS, cancelling).await.is_err() {
-            tracing::warn!("an abandoned wait for a lock could not be cancelled");
         }
     }
+}
 
-    /// By a session of ours, which is one signal. The cancel protocol, where nobody may do that, is two
-    /// on servers before 17, and the second can come after the end of what runs behind.
-    async fn signal(&self) -> LockResult<()> {
-        let words = cancel(self.backend);
-        match self.sessions.any().await?.words(&words).await {
-            Err(LockError::Backend(_)) => self.sessions.target().cancel(&self.token).await,
-            result => result.map(drop),
-        }
+/// The answers to some statements; `is_begun` once the first has succeeded.
+async fn answers(
+    client: &Client,
+    words: &str,
+    is_begun: &mut bool,
+) -> Result<Vec<SimpleQueryMessage>, Error> {
+    let mut stream = Box::pin(client.simple_query_raw(words).await?);
+    let mut answers = Vec::new();
+    while let Some(answer) = stream.try_next().await? {
+        *is_begun = true;
+        answers.push(answer);
     }
+    Ok(answers)
 }
 
 /// Completes when a statement has.
 async fn ended(statement: &mut Pin<Box<SimpleQueryStream>>) -> Result<(), Error> {
     while statement.try_next().await?.is_some() {}
     Ok(())
+}
+
+/// A wait that was dropped, and is to be cancelled.
+struct Abandoned {
+    sessions: Arc<Sessions>,
+    transaction: BackendTransaction,
+    token: CancelToken,
+    /// What runs behind it; `None` when that has ended.
+    buffer: tokio::sync::Mutex<Option<Pin<Box<SimpleQueryStream>>>>,
+}
+
+impl Abandoned {
+    /// Cancels it in the background.
+    fn cancel(
+        sessions: &Arc<Sessions>,
+        transaction: BackendTransaction,
+        token: CancelToken,
+        buffer: SimpleQueryStream,
+    ) {
+        let abandoned = Arc::new(Self {
+            sessions: Arc::clone(sessions),
+            transaction,
+            token,
+            buffer: tokio::sync::Mutex::new(Some(Box::pin(buffer))),
+        });
+        spawn_to_the_end(sessions.options().home, move || {
+            let abandoned = Arc::clone(&abandoned);
+            Box::pin(async move { abandoned.run().await })
+        });
+    }
+
+    async fn run(&self) {
+        let mut buffer = self.buffer.lock().await;
+        while let Some(running) = buffer.as_mut() {
+            if let Err(error) = self.transaction.interrupt(&self.sessions, &self.token).await {
+                tracing::debug!(%error, "an abandoned wait for a lock is not cancelled yet");
+            }
+            // It ends in an error, whatever happens.
+            if within(CANCEL_AGAIN, ended(running)).await.is_some() {
+                *buffer = None;
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// A timer belongs to the runtime that it was made on, and panics when it is polled after that has
 /// ended. Whoever polls this may move to another: it makes a timer there.
-pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut timer = Timer { end: Instant::now().checked_add(limit), armed: None };
     poll_fn(|context| match future.as_mut().poll(context) {

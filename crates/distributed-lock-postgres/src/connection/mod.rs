@@ -32,14 +32,15 @@ mod waiting_turns;
 
 pub use failure::{NoEncryption, NotConnected, WrongAttributes};
 pub(crate) use interruption::interrupt;
+pub(crate) use limit::within;
 pub(crate) use locking::LockEnd;
 pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
 pub(crate) use sessions::{Limits, Sessions};
 pub(crate) use slot::{Borrowed, SessionSlot, WaitingSession};
 pub(crate) use sql::{
-    BUFFER, Call, Form, Span, TRANSACTION_ID, cancel, end_savepoint, holder, literal, next_of,
-    try_in_savepoint,
+    Call, FAIL, Form, SLEEP, Span, TRANSACTION_ID, cancel_wait_in, end_savepoint, holder, literal,
+    next_of, try_in_savepoint,
 };
 pub(crate) use target::Target;
 pub(crate) use waiting_turns::{SteppingAside, WaitingTurn, turn_length};

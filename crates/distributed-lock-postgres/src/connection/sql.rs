@@ -236,11 +236,6 @@ pub(super) fn terminate(backend: i32) -> String {
     )
 }
 
-/// Interrupts what a backend runs.
-pub(crate) fn cancel(backend: i32) -> String {
-    format!("SELECT pg_catalog.pg_cancel_backend({backend})")
-}
-
 /// A text as a constant that means the same whatever `standard_conforming_strings` is.
 pub(crate) fn text(text: &str) -> String {
     format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
@@ -285,10 +280,12 @@ pub(crate) fn holder(key: PostgresAdvisoryLockKey) -> String {
 /// The savepoint that a request in the caller's transaction is made in.
 const SAVEPOINT: &str = "distributed_lock";
 
-/// Sets the savepoint in the caller's transaction and tries.
+/// Sets the savepoint in the caller's transaction and tries; also the process that serves it, and when
+/// it began.
 pub(crate) fn try_in_savepoint(form: Form, key: PostgresAdvisoryLockKey) -> String {
     let lock = literal(Call::Try, form, Span::Transaction, key);
-    format!("SAVEPOINT {SAVEPOINT}; {lock}, pg_catalog.pg_backend_pid()")
+    let began = began("pg_catalog.now()");
+    format!("SAVEPOINT {SAVEPOINT}; {lock}, pg_catalog.pg_backend_pid(), {began}")
 }
 
 /// Takes away the savepoint, and with it what happened since unless that is to be `kept`.
@@ -297,11 +294,32 @@ pub(crate) fn end_savepoint(kept: bool) -> String {
     format!("{undo}RELEASE {SAVEPOINT}")
 }
 
-/// What runs behind an abandoned wait in the caller's transaction, so that a cancellation that comes too
-/// late for that finds this instead of the caller's next statement. Either way the transaction has
-/// failed afterwards.
-pub(crate) const BUFFER: &str = "SELECT pg_catalog.pg_sleep(10); \
-     SELECT 'a lock was abandoned: roll this transaction back'::pg_catalog.int4";
+/// A moment as text that is the same in every session.
+fn began(moment: &str) -> String {
+    format!("pg_catalog.to_char(pg_catalog.timezone('UTC', {moment}), 'YYYYMMDDHH24MISSUS')")
+}
+
+/// Runs behind an abandoned wait in the caller's transaction, so that a cancellation that comes too
+/// late for that finds this instead of the caller's next statement.
+pub(crate) const SLEEP: &str = "SELECT pg_catalog.pg_sleep(10)";
+
+/// Fails, and with it the caller's transaction.
+pub(crate) const FAIL: &str =
+    "SELECT 'a lock was abandoned: roll this transaction back'::pg_catalog.int4";
+
+/// Interrupts a backend while the transaction that began then waits for a lock of ours, or is in
+/// [`SLEEP`]. However late it arrives, it hits nothing else. `true` unless this session may not see
+/// what that one does.
+pub(crate) fn cancel_wait_in(backend: i32, begun: &str) -> String {
+    format!(
+        "SELECT state IS NOT NULL AND coalesce(CASE WHEN wait_event OPERATOR(pg_catalog.=) \
+         ANY ('{{advisory,PgSleep}}'::pg_catalog.text[]) AND {} OPERATOR(pg_catalog.=) {} \
+         THEN pg_catalog.pg_cancel_backend(pid) END, true) \
+         FROM pg_catalog.pg_stat_get_activity({backend})",
+        began("xact_start"),
+        text(begun)
+    )
+}
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilder};
 use distributed_lock_testkit::servers::PostgresServer;
 
+mod abandoned;
 mod attempts;
 mod cancelled;
 mod chaos;
@@ -36,6 +37,7 @@ mod server_clock;
 mod server_settings;
 mod silent_server;
 mod statements;
+mod stopped_waiters;
 mod transaction;
 mod worker;
 

@@ -111,9 +111,9 @@ fn strings(source: &str) -> Vec<String> {
 /// What a statement, or a part of one, names without `pg_catalog`.
 fn unqualified(statement: &str) -> Vec<String> {
     // Words of the grammar that a parenthesis may follow, and names of columns.
-    const GRAMMAR: [&str; 14] = [
+    const GRAMMAR: [&str; 15] = [
         "THEN", "NOT", "VALUES", "coalesce", "EXISTS", "OPERATOR", "AND", "OR", "WHERE", "ON",
-        "wanted", "FROM", "SELECT", "extract",
+        "wanted", "FROM", "SELECT", "extract", "ANY",
     ];
     const BANNED: [&str; 7] = ["IN", "USING", "LIKE", "ILIKE", "BETWEEN", "SIMILAR", "DISTINCT"];
     // Texts, and what is filled in, are no names.
