@@ -83,6 +83,7 @@ mod held;
 mod holder;
 mod in_flight;
 pub mod key;
+mod permits;
 mod resource;
 mod token;
 mod transaction;

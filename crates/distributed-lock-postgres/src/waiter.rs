@@ -5,7 +5,6 @@
 //! by [`Waiter::cancel`].
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -16,14 +15,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::connection::{
-    Form, LockEnd, Session, Sessions, Span, SteppingAside, WaitingSession, interrupt,
+    Form, LockEnd, Session, Sessions, SteppingAside, WaitingSession, interrupt,
 };
 use crate::driver::Locked;
-use crate::error::EndedSession;
 use crate::held::Held;
 use crate::in_flight::InFlight;
 use crate::key::PostgresAdvisoryLockKey;
-use crate::resource::{Permit, Resource};
+use crate::permits::Permits;
+use crate::resource::Resource;
 
 /// A wait under way.
 pub(crate) struct Waiter {
@@ -43,21 +42,23 @@ pub(crate) struct Waiter {
     cancelled_since: Option<Instant>,
 }
 
-/// What the two halves of a waiter tell each other.
-struct About {
+/// What the two halves of a waiter share.
+pub(crate) struct About {
     /// The session whose statement blocks, or has blocked.
-    session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// The statement has ended, and its session waits for permits at the head of the queue.
-    at_head: AtomicBool,
+    pub(crate) at_head: AtomicBool,
+    /// It waits for permits, and can look for one on the way.
+    can_look: bool,
     /// Look for a permit now.
-    look: Notify,
+    pub(crate) look: Notify,
     /// It was looked, and there was none.
-    looked: Notify,
-    stop: Notify,
+    pub(crate) looked: Notify,
+    pub(crate) stopped: Notify,
     /// The statement that blocks need not be sent any more.
     is_stopped: AtomicBool,
     /// The second statement that blocks, beside a session at the head of the queue, is to be sent anew.
-    renew: Notify,
+    pub(crate) renew: Notify,
     /// When the statement that blocks was sent last; `None` if none is under way.
     blocked_since: Mutex<Option<Instant>>,
 }
@@ -75,13 +76,22 @@ impl About {
         since.map(|since| since.elapsed())
     }
 
-    fn of(session: &Arc<Session>) -> Self {
+    /// Ends the wait: the statement that blocks is not sent any more, or is interrupted.
+    pub(crate) fn stop(&self, sessions: &Arc<Sessions>) {
+        if !self.is_stopped.swap(true, Ordering::SeqCst) {
+            self.stopped.notify_one();
+            interrupt(sessions, &self.session);
+        }
+    }
+
+    fn of(session: &Arc<Session>, wanted: &Wanted) -> Self {
         Self {
             session: Arc::clone(session),
             at_head: AtomicBool::new(false),
+            can_look: matches!(wanted, Wanted::Permit { .. }),
             look: Notify::new(),
             looked: Notify::new(),
-            stop: Notify::new(),
+            stopped: Notify::new(),
             is_stopped: AtomicBool::new(false),
             renew: Notify::new(),
             blocked_since: Mutex::new(None),
@@ -119,20 +129,15 @@ impl Waiter {
         wanted: Wanted,
         turn: Duration,
     ) -> Self {
-        let about = Arc::new(About::of(session.session()));
+        let about = Arc::new(About::of(session.session(), &wanted));
         let waiting = match wanted {
             Wanted::Lock(key, form, resource) => {
                 InFlight::new(lock(session, Arc::clone(&about), key, form, resource))
             }
             Wanted::Permit { name, queue, max, resource } => {
-                let permits = Permits {
-                    about: Arc::clone(&about),
-                    sessions: Arc::clone(sessions),
-                    name,
-                    queue,
-                    max,
-                    resource,
-                };
+                let sessions = Arc::clone(sessions);
+                let about = Arc::clone(&about);
+                let permits = Permits { about, sessions, name, queue, max, resource };
                 InFlight::new(permits.wait(session))
             }
         };
@@ -196,7 +201,7 @@ impl Waiter {
             }
             self.about.renew.notify_one();
         }
-        if is_at_head { self.look_for_permit().await } else { Ok(None) }
+        if self.about.can_look { self.look_for_permit().await } else { Ok(None) }
     }
 
     async fn look_for_permit(&mut self) -> LockResult<Option<Locked>> {
@@ -272,10 +277,7 @@ impl Waiter {
         if since.elapsed() >= self.sessions.limits().operation_timeout {
             about.session.close("its wait could not be cancelled");
         }
-        if !about.is_stopped.swap(true, Ordering::SeqCst) {
-            about.stop.notify_one();
-            interrupt(&self.sessions, &about.session);
-        }
+        about.stop(&self.sessions);
         // Nothing is held after an error.
         Ok(self.granted().await.unwrap_or_default())
     }
@@ -298,7 +300,7 @@ async fn lock(
 }
 
 /// Runs the statement that blocks; `None` if it was stopped before.
-async fn block(
+pub(crate) async fn block(
     waiting: WaitingSession,
     about: &About,
     key: PostgresAdvisoryLockKey,
@@ -334,107 +336,5 @@ async fn block(
         }
         // Dropped, it is closed.
         LockEnd::Unknown(error) => Err(error),
-    }
-}
-
-/// Waits for a permit: for the head of the queue first, there for a release.
-struct Permits {
-    about: Arc<About>,
-    sessions: Arc<Sessions>,
-    name: Arc<str>,
-    queue: i64,
-    max: u32,
-    resource: Arc<Resource>,
-}
-
-impl Permits {
-    async fn wait(self, waiting: WaitingSession) -> LockResult<Option<Locked>> {
-        let queue = PostgresAdvisoryLockKey::Single(self.queue);
-        let waiting = block(waiting, &self.about, queue, Form::Exclusive).await?;
-        let Some(waiting) = waiting else { return Ok(None) };
-        let session = Arc::clone(waiting.session());
-        self.about.at_head.store(true, Ordering::Release);
-        let found = self.at_head(&session).await;
-        // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
-        // with it the queue key is free.
-        if self.leave_queue(&session, queue).await.is_ok() {
-            waiting.idle();
-        }
-        Ok(found?.map(Locked::Permit))
-    }
-
-    /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
-    async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
-        if session.span() == Span::Session {
-            session.listen(Some(self.queue)).await?;
-        }
-        // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
-        let mut release = pin!(self.next_release(session));
-        loop {
-            match self.try_permit().await {
-                // The place is kept while another session is out of reach.
-                Ok(None) | Err(LockError::Connection(_)) => {}
-                found => return found,
-            }
-            self.about.looked.notify_waiters();
-            tokio::select! {
-                biased;
-                () = self.about.stop.notified() => return Ok(None),
-                permit = &mut release => match permit {
-                    Some(_) => return Ok(permit),
-                    None => release.set(self.next_release(session)),
-                },
-                () = self.resource.given_back() => {}
-                () = self.about.renew.notified() => release.set(self.next_release(session)),
-                () = self.about.look.notified() => {}
-                () = session.ended() => return Err(LockError::connection(EndedSession)),
-            }
-        }
-    }
-
-    async fn try_permit(&self) -> LockResult<Option<Permit>> {
-        if self.resource.holds_all(&self.name, self.max) {
-            return Ok(None);
-        }
-        let slot = self.sessions.slot().await?;
-        slot.session().prepare_scan().await?;
-        self.resource.try_permit(slot, (&self.name, self.queue), self.max).await
-    }
-
-    /// Completes when a permit may be free, or with a permit.
-    async fn next_release(&self, session: &Session) -> Option<Permit> {
-        if session.span() == Span::Session {
-            session.notified().await;
-            return None;
-        }
-        // Notifications do not pass a pooler that changes servers. So one more session waits for one
-        // of the permits; the others are looked for once in a fallback period.
-        let Ok(Some(session)) = self.sessions.second_waiting_session().await else {
-            return std::future::pending().await;
-        };
-        let slot = self.resource.any_slot(&self.name, self.max);
-        let key = PostgresAdvisoryLockKey::Single(slot);
-        match block(session, &self.about, key, Form::Exclusive).await {
-            Ok(Some(session)) => {
-                let held = Held::new(session.into_slot(), key, Form::Exclusive);
-                Some(self.resource.permit(held, slot, self.queue))
-            }
-            Ok(None) | Err(_) => std::future::pending().await,
-        }
-    }
-
-    async fn leave_queue(
-        &self,
-        session: &Session,
-        queue: PostgresAdvisoryLockKey,
-    ) -> LockResult<()> {
-        let unlisten = async {
-            match session.span() {
-                Span::Session => session.listen(None).await,
-                Span::Transaction => Ok(()),
-            }
-        };
-        let (unlistened, unlocked) = tokio::join!(unlisten, session.unlock(queue, Form::Exclusive));
-        unlistened.and(unlocked.map(drop))
     }
 }

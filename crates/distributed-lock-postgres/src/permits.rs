@@ -1,0 +1,214 @@
+//! Waiting for a permit of a semaphore: in a queue, whose head looks for permits.
+//!
+//! The queue exists against starvation, not for exclusion. A head that does not run, or a stranger
+//! with the queue key, keeps no permit from others: they pass it when it leaves one free for longer
+//! than it would take a head that runs.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use distributed_lock_core::error::{LockError, LockResult};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::connection::{Form, Session, Sessions, Span, WaitingSession, column, holder};
+use crate::driver::Locked;
+use crate::error::EndedSession;
+use crate::held::Held;
+use crate::key::PostgresAdvisoryLockKey;
+use crate::resource::{Permit, Resource};
+use crate::waiter::{About, block};
+
+/// How long a head of the queue may leave a permit free that it was woken for: a little less than two
+/// fallback periods. It looks by itself once in each.
+const PASSED_AFTER: Duration = Duration::from_millis(1900);
+
+/// Waits for a permit: for the head of the queue first, there for a release.
+pub(crate) struct Permits {
+    pub(crate) about: Arc<About>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) name: Arc<str>,
+    pub(crate) queue: i64,
+    pub(crate) max: u32,
+    pub(crate) resource: Arc<Resource>,
+}
+
+/// A head of the queue that has left a permit free.
+struct Stuck {
+    head: String,
+    /// Since it was first seen.
+    since: Instant,
+}
+
+impl Permits {
+    /// Completes with a permit, or without one when it was stopped.
+    pub(crate) async fn wait(self, waiting: WaitingSession) -> LockResult<Option<Locked>> {
+        let queue = PostgresAdvisoryLockKey::Single(self.queue);
+        let end = Notify::new();
+        let (waiting, passed) = {
+            let mut blocked = pin!(block(waiting, &self.about, queue, Form::Exclusive));
+            let mut passing = pin!(self.pass_head(&end));
+            tokio::select! {
+                biased;
+                waiting = &mut blocked => {
+                    // A request that is under way is answered first.
+                    end.notify_one();
+                    (waiting, passing.await)
+                }
+                passed = &mut passing => {
+                    self.about.stop(&self.sessions);
+                    (blocked.await, passed)
+                }
+            }
+        };
+        let waiting = match (waiting, passed.is_some()) {
+            (Ok(Some(waiting)), _) => waiting,
+            (Ok(None) | Err(_), true) => return Ok(passed.map(Locked::Permit)),
+            (Ok(None), false) => return Ok(None),
+            (Err(error), false) => return Err(error),
+        };
+        let session = Arc::clone(waiting.session());
+        let found = match passed {
+            Some(permit) => Ok(Some(permit)),
+            None => {
+                self.about.at_head.store(true, Ordering::Release);
+                self.at_head(&session).await
+            }
+        };
+        // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
+        // with it the queue key is free.
+        if self.leave_queue(&session, queue).await.is_ok() {
+            waiting.idle();
+        }
+        Ok(found?.map(Locked::Permit))
+    }
+
+    /// Completes with a permit that the head of the queue has not taken although it could, or without
+    /// one at the `end`.
+    async fn pass_head(&self, end: &Notify) -> Option<Permit> {
+        let mut stuck = None;
+        let mut is_second = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = end.notified() => return None,
+                () = self.about.look.notified() => {}
+            }
+            is_second = !is_second;
+            // Every other time is often enough, unless there is something to be confirmed.
+            let found = if is_second || stuck.is_some() {
+                self.look_past_head(&mut stuck).await
+            } else {
+                None
+            };
+            if found.is_some() {
+                return found;
+            }
+            self.about.looked.notify_waiters();
+        }
+    }
+
+    /// Looks for a free permit although a head of the queue comes first. That head is woken for it; if
+    /// the same one has left a permit free until a later look, it does not run, and is passed.
+    async fn look_past_head(&self, stuck: &mut Option<Stuck>) -> Option<Permit> {
+        let before = stuck.take();
+        let permit = self.try_permit().await.ok()??;
+        if let Some(head) = self.head().await {
+            let same = before.filter(|before| before.head == head);
+            let since = same.map_or_else(Instant::now, |stuck| stuck.since);
+            if since.elapsed() >= PASSED_AFTER {
+                return Some(permit);
+            }
+            *stuck = Some(Stuck { head, since });
+        }
+        if let Err(error) = permit.release().await {
+            tracing::debug!(%error, "a permit that was left to another waiter is not free yet");
+        }
+        None
+    }
+
+    /// The process at the server that has the queue key.
+    async fn head(&self) -> Option<String> {
+        let session = self.sessions.any().await.ok()?;
+        let key = PostgresAdvisoryLockKey::Single(self.queue);
+        let answers = session.words(&holder(key)).await.ok()?;
+        column(&answers, 0).map(str::to_owned)
+    }
+
+    /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
+    async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
+        if session.span() == Span::Session {
+            session.listen(Some(self.queue)).await?;
+        }
+        // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
+        let mut release = pin!(self.next_release(session));
+        loop {
+            match self.try_permit().await {
+                // The place is kept while another session is out of reach.
+                Ok(None) | Err(LockError::Connection(_)) => {}
+                found => return found,
+            }
+            self.about.looked.notify_waiters();
+            tokio::select! {
+                biased;
+                () = self.about.stopped.notified() => return Ok(None),
+                permit = &mut release => match permit {
+                    Some(_) => return Ok(permit),
+                    None => release.set(self.next_release(session)),
+                },
+                () = self.resource.given_back() => {}
+                () = self.about.renew.notified() => release.set(self.next_release(session)),
+                () = self.about.look.notified() => {}
+                () = session.ended() => return Err(LockError::connection(EndedSession)),
+            }
+        }
+    }
+
+    async fn try_permit(&self) -> LockResult<Option<Permit>> {
+        if self.resource.holds_all(&self.name, self.max) {
+            return Ok(None);
+        }
+        let slot = self.sessions.slot().await?;
+        slot.session().prepare_scan().await?;
+        self.resource.try_permit(slot, (&self.name, self.queue), self.max).await
+    }
+
+    /// Completes when a permit may be free, or with a permit.
+    async fn next_release(&self, session: &Session) -> Option<Permit> {
+        if session.span() == Span::Session {
+            session.notified().await;
+            return None;
+        }
+        // Notifications do not pass a pooler that changes servers. So one more session waits for one
+        // of the permits; the others are looked for once in a fallback period.
+        let Ok(Some(session)) = self.sessions.second_waiting_session().await else {
+            return std::future::pending().await;
+        };
+        let slot = self.resource.any_slot(&self.name, self.max);
+        let key = PostgresAdvisoryLockKey::Single(slot);
+        match block(session, &self.about, key, Form::Exclusive).await {
+            Ok(Some(session)) => {
+                let held = Held::new(session.into_slot(), key, Form::Exclusive);
+                Some(self.resource.permit(held, slot, self.queue))
+            }
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn leave_queue(
+        &self,
+        session: &Session,
+        queue: PostgresAdvisoryLockKey,
+    ) -> LockResult<()> {
+        let unlisten = async {
+            match session.span() {
+                Span::Session => session.listen(None).await,
+                Span::Transaction => Ok(()),
+            }
+        };
+        let (unlistened, unlocked) = tokio::join!(unlisten, session.unlock(queue, Form::Exclusive));
+        unlistened.and(unlocked.map(drop))
+    }
+}
