@@ -7,8 +7,8 @@ use std::time::Duration;
 use distributed_lock_core::Mode;
 use distributed_lock_core::background::spawn_to_the_end;
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
-use distributed_lock_core::timeout::Deadline;
 use futures_util::{FutureExt, TryStreamExt};
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{
     CancelToken, Client, Error, SimpleQueryMessage, SimpleQueryStream, Transaction,
@@ -114,16 +114,17 @@ impl PostgresLockProvider {
         mode: Mode,
         timeout: Option<Duration>,
     ) -> impl Future<Output = LockResult<()>> + Send {
-        let deadline = Deadline::after(timeout);
+        let began = Instant::now();
+        let left = move || timeout.map_or(Duration::MAX, |t| t.saturating_sub(began.elapsed()));
         let request = Request::new(self.sessions(), transaction, name, mode);
         async move {
             let mut request = request?;
             let refusal = match request.begin().await? {
                 First { locked: true, .. } => None,
-                _ if deadline.has_passed() => Some(LockError::Timeout(timeout.unwrap_or_default())),
-                First { transaction, .. } => match request.wait(transaction, deadline).await? {
+                _ if left().is_zero() => Some(LockError::Timeout(timeout.unwrap_or_default())),
+                First { transaction, .. } => match request.wait(transaction, left()).await? {
                     Ok(()) => None,
-                    Err(error) => Some(refusal(error, timeout.filter(|_| deadline.has_passed()))),
+                    Err(error) => Some(refusal(error, timeout.filter(|_| left().is_zero()))),
                 },
             };
             request.end(refusal.is_none()).await?;
@@ -252,19 +253,16 @@ impl<'a> Request<'a> {
     async fn wait(
         &mut self,
         transaction: BackendTransaction,
-        deadline: Deadline,
+        limit: Duration,
     ) -> LockResult<Result<(), Error>> {
         let words = literal(Call::Block, self.form, Span::Transaction, self.key);
         self.stage = Stage::Waits(transaction.clone());
         let statement = self.client.simple_query_raw(&words).await.map_err(classify)?;
         let mut statement = Box::pin(statement);
-        let result = tokio::select! {
-            biased;
-            result = ended(&mut statement) => result,
+        let result = match within(limit, ended(&mut statement)).await {
+            Some(result) => result,
             // It may be granted yet, and then it is ours.
-            () = deadline.passed() => {
-                self.within_limit(self.cancel(&transaction, &mut statement)).await??
-            },
+            None => self.within_limit(self.cancel(&transaction, &mut statement)).await??,
         };
         self.stage = Stage::Asks;
         Ok(result)

@@ -38,7 +38,9 @@ mod server_settings;
 mod silent_server;
 mod statements;
 mod stopped_waiters;
+mod stress;
 mod transaction;
+mod undriven;
 mod worker;
 
 const MS: Duration = Duration::from_millis(1);
