@@ -225,19 +225,12 @@ fn row_62_options_that_cannot_work_are_refused_by_name() {
 /// What cannot exist is a mistake in the URL, not a service that does not answer.
 #[test]
 fn an_address_that_cannot_exist_is_a_configuration_mistake() {
-    let long = format!("unix:///{}", "x".repeat(110));
-    for url in [
-        #[cfg(feature = "file")]
-        "file:///tmp/%00",
-        #[cfg(feature = "redis")]
-        "redis://a%00b",
-        #[cfg(feature = "redis")]
-        "redis://h:0",
-        #[cfg(feature = "redis")]
-        "unix:///run/%00",
-        #[cfg(feature = "redis")]
-        &long,
-    ] {
+    #[cfg(feature = "file")]
+    refused("file:///tmp/%00");
+    #[cfg(feature = "redis")]
+    for url in
+        ["redis://a%00b", "redis://h:0", "unix:///run/%00", &format!("unix:///{0:x>110}", "")]
+    {
         refused(url);
     }
 }

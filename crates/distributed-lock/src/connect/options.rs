@@ -75,7 +75,7 @@ impl UrlOptions {
 
     /// The options that were not asked for, for the client library.
     #[cfg_attr(
-        not(feature = "postgres"),
+        not(any(feature = "postgres", test)),
         expect(dead_code, reason = "only PostgreSQL's URLs have options of others")
     )]
     pub(super) fn rest(self) -> LockResult<Vec<(String, String)>> {
