@@ -68,10 +68,11 @@ fn write(items: &Receiver<Item>) {
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            // As in a string literal: also what reorders or hides text. Behind a letter, accents need no
+            // escape.
+            _ => shown.extend(String::from_iter(['x', character]).escape_debug().skip(1)),
         }
     }
     shown
@@ -84,5 +85,7 @@ mod tests {
     #[test]
     fn control_characters_are_shown() {
         assert_eq!(printable("naïve \x1b[2J\nx\u{9b}"), "naïve \\u{1b}[2J\\nx\\u{9b}");
+        assert_eq!(printable("a\u{202e}b\u{2066}\u{feff}"), "a\\u{202e}b\\u{2066}\\u{feff}");
+        assert_eq!(printable("it's \"é\" e\u{301} \\ 日"), "it's \"é\" e\u{301} \\ 日");
     }
 }

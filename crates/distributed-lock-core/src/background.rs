@@ -1,6 +1,6 @@
 //! Work that outlives the call that caused it, and the runtime that the call ran on.
 //!
-//! Background work runs on the runtime in use. A runtime that ends drops its tasks; ours notice and
+//! Background work runs on the runtime in use, if that has timers and I/O. A runtime that ends drops its tasks; ours notice and
 //! start again on the *library thread*, which is started when it is first needed and lives as long
 //! as the process.
 
@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Id, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::runtime::require_io;
 
 /// A boxed future, as background work and erased types use it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,32 +34,46 @@ pub enum Home {
 }
 
 /// The runtime of the library thread; `None` if the system refuses another thread.
+///
+/// A forked process has no thread but the one that forked: it gets a library thread of its own.
 pub fn library_runtime() -> Option<&'static Handle> {
-    static LIBRARY: OnceLock<Option<Handle>> = OnceLock::new();
-    LIBRARY
-        .get_or_init(|| {
-            let (send, receive) = std::sync::mpsc::channel();
-            let body = move || {
-                let runtime = Builder::new_current_thread().enable_all().build();
-                if let Ok(runtime) = runtime
-                    && send.send(runtime.handle().clone()).is_ok()
-                {
-                    runtime.block_on(std::future::pending::<()>());
-                }
-            };
-            let thread = std::thread::Builder::new().name("distributed-lock".into()).spawn(body);
-            let handle = thread.ok().and_then(|_| receive.recv().ok());
-            if handle.is_none() {
-                tracing::error!("the library thread cannot be started; dropped locks stay held");
-            }
-            handle
-        })
-        .as_ref()
+    /// The library threads of this process and those it was forked from, of which only memory is left.
+    static LIBRARIES: OnceLock<Library> = OnceLock::new();
+    struct Library {
+        process: u32,
+        runtime: Option<Handle>,
+        forked: OnceLock<Box<Library>>,
+    }
+    let process = std::process::id();
+    let start = || Library { process, runtime: start_library(), forked: OnceLock::new() };
+    let mut library = LIBRARIES.get_or_init(start);
+    while library.process != process {
+        library = library.forked.get_or_init(|| Box::new(start()));
+    }
+    library.runtime.as_ref()
+}
+
+fn start_library() -> Option<Handle> {
+    let (send, receive) = std::sync::mpsc::channel();
+    let body = move || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        if let Ok(runtime) = runtime
+            && send.send(runtime.handle().clone()).is_ok()
+        {
+            runtime.block_on(std::future::pending::<()>());
+        }
+    };
+    let thread = std::thread::Builder::new().name("distributed-lock".into()).spawn(body);
+    let handle = thread.ok().and_then(|_| receive.recv().ok());
+    if handle.is_none() {
+        tracing::error!("the library thread cannot be started; dropped locks stay held");
+    }
+    handle
 }
 
 /// The runtime that work started now belongs on.
 fn runtime_for(home: Home) -> Option<Handle> {
-    match (home, Handle::try_current()) {
+    match (home, require_io()) {
         (Home::CurrentRuntime, Ok(current)) => Some(current),
         _ => library_runtime().cloned(),
     }
@@ -249,7 +265,7 @@ impl Resident {
     pub fn ensure(&self) {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match self.home {
-            Home::CurrentRuntime => Handle::try_current().ok(),
+            Home::CurrentRuntime => require_io().ok(),
             Home::LibraryThread => None,
         };
         let on_library = match (&*place, &current) {

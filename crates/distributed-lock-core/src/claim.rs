@@ -147,9 +147,10 @@ impl<K: Clone + Eq + Hash> Claim<K> {
         }
         // If the owner ends it at this moment, it is being released as well.
         self.ticket.ending();
+        // Before the end, so that the loss is never seen without its reason. Of two that are reported at
+        // the same time either will do.
+        let _ = self.reason.set(reason.to_owned());
         if self.end(LOST) {
-            // Empty until here: only the winner of the exchange sets it.
-            let _ = self.reason.set(reason.to_owned());
             fence(Ordering::SeqCst);
             if let Some(signal) = self.signal.get() {
                 signal.cancel();

@@ -108,6 +108,12 @@ pub trait Driver: Send + Sync + Sized + 'static {
         grant: &Self::Grant,
     ) -> impl Future<Output = LockResult<FencingToken>> + Send;
 
+    /// Whether requests need a tokio runtime with timers and I/O: in any other the engine refuses them as
+    /// [`LockError::Config`]. Default: they do. Waiting needs timers in any case.
+    fn needs_runtime(&self) -> bool {
+        true
+    }
+
     /// What metrics and traces call this backend: one lower-case word.
     fn backend(&self) -> &'static str {
         "custom"

@@ -4,6 +4,7 @@
 //! [`PendingAcquire`], which withdraws it if the future is dropped at any await, or if the
 //! [`Watchdog`] sees that its task does not poll it any more.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::background::{BoxFuture, Home, spawn_to_the_end};
+use crate::background::{BoxFuture, Home, library_runtime, spawn_to_the_end};
 use crate::claim::Claim;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::driver::{Attempt, Driver, Lease, LossReporter};
@@ -24,6 +25,7 @@ use crate::keeper::Keeper;
 use crate::mode::Mode;
 use crate::pending_acquire::PendingAcquire;
 use crate::queue::{LocalQueue, WaitMode};
+use crate::runtime::{require_io, require_timers};
 use crate::timeout::Deadline;
 use crate::timers::Timers;
 use crate::watchdog::Watchdog;
@@ -117,6 +119,8 @@ pub(crate) struct Engine<D: Driver> {
     queue: Arc<LocalQueue<D::Key>>,
     watchdog: Arc<Watchdog<D::Key>>,
     pub(crate) keeper: Keeper<D>,
+    /// The process that made it.
+    process: u32,
 }
 
 impl<D: Driver> Engine<D> {
@@ -132,7 +136,33 @@ impl<D: Driver> Engine<D> {
             closing: CancellationToken::new(),
             holds: Holds::new(),
             queue: LocalQueue::new(),
+            process: std::process::id(),
         })
+    }
+
+    /// Makes one request of the driver, within the operation timeout.
+    pub(crate) async fn request<T>(
+        &self,
+        request: impl Future<Output = LockResult<T>>,
+    ) -> LockResult<T> {
+        self.require_runtime()?;
+        self.timers.bounded(self.options.operation_timeout, request).await
+    }
+
+    /// Whether this is a forked copy of the engine: its connections, files and threads are the other
+    /// process's, so it must touch none of them.
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Whether the process and the runtime in use can do what the driver needs.
+    fn require_runtime(&self) -> LockResult<()> {
+        if self.is_forked() {
+            return Err(LockError::Config(
+                "this provider was built before the process was forked; build one after it".into(),
+            ));
+        }
+        if self.driver.needs_runtime() { require_io().map(drop) } else { Ok(()) }
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -168,6 +198,7 @@ impl<D: Driver> Engine<D> {
         (wait_mode, deadline): (WaitMode, Deadline),
         waiting: &WaitMark,
     ) -> LockResult<Option<Handle<D>>> {
+        self.require_runtime()?;
         loop {
             if self.closing.is_cancelled() {
                 return Err(LockError::Cancelled);
@@ -220,6 +251,10 @@ impl<D: Driver> Engine<D> {
     }
 
     async fn let_go(self: &Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
+        if self.is_forked() {
+            self.give_back(hold);
+            return self.require_runtime();
+        }
         if let Err(reason) = hold.claim.close() {
             self.give_back(hold);
             return Err(LockError::LockLost(reason));
@@ -237,8 +272,7 @@ impl<D: Driver> Engine<D> {
 
     async fn finish_release(self: Arc<Self>, hold: Arc<Hold<D>>) -> LockResult<()> {
         let mut unfinished = Unfinished { engine: &self, hold: Some(&hold) };
-        let limit = self.options.operation_timeout;
-        let result = self.timers.bounded(limit, self.driver.release(&hold.grant)).await;
+        let result = self.request(self.driver.release(&hold.grant)).await;
         unfinished.hold = None;
         self.gave_back(&hold, &result);
         if result.as_ref().is_err_and(|error| !matches!(error, LockError::LockLost(_))) {
@@ -250,6 +284,10 @@ impl<D: Driver> Engine<D> {
     /// Gives a lock back without anybody waiting for it: its handle was dropped, or it is lost and
     /// only its traces remain.
     pub(crate) fn give_back(self: &Arc<Self>, hold: Arc<Hold<D>>) {
+        if self.is_forked() {
+            // Not even dropped: it is the other process's lock.
+            return std::mem::forget(hold);
+        }
         // Closed or lost: either way nothing is signalled from here on.
         let _ = hold.claim.close();
         if !hold.start_leaving() {
@@ -307,6 +345,9 @@ impl<D: Driver> Engine<D> {
         attempt: Attempt<D::Key, D::Place>,
         claim: Arc<Claim<D::Key>>,
     ) {
+        if self.is_forked() {
+            return std::mem::forget((attempt, claim));
+        }
         // No handle exists, so no loss is signalled.
         let _ = claim.close();
         if self.driver.must_withdraw(&attempt) {
@@ -407,8 +448,13 @@ impl<D: Driver> Engine<D> {
             self.give_back(hold);
         }
         let limit = self.options.operation_timeout.saturating_mul(2);
-        // Who is left when the time is over is listed below.
-        let _ = self.timers.bounded(limit, self.everything_ended()).await;
+        let engine = Arc::clone(self);
+        let ended = async move { engine.timers.bounded(limit, engine.everything_ended()).await };
+        // What is left when the time is over is listed below.
+        match (require_timers(), library_runtime()) {
+            (Err(_), Some(library)) => drop(library.spawn(ended).await),
+            _ => drop(ended.await),
+        }
         self.driver.close();
         self.holds.failures(|| LockError::connection(NoAnswer(limit)))
     }

@@ -177,6 +177,10 @@ impl LockHandle for DynHandle {
         self.0.fencing_token().await
     }
 
+    fn loss_reason(&self) -> Option<String> {
+        self.0.loss_reason()
+    }
+
     fn loss_signal(&self) -> &CancellationToken {
         self.0.loss_signal()
     }
@@ -335,6 +339,7 @@ impl<S: DistributedSemaphore> ErasedSemaphore for S {
 trait ErasedHandle: Send + Sync {
     fn release(self: Box<Self>) -> BoxFuture<'static, LockResult<()>>;
     fn lost_token(&self) -> &CancellationToken;
+    fn loss_reason(&self) -> Option<String>;
     fn loss_signal(&self) -> &CancellationToken;
     fn is_lost(&self) -> bool;
     fn remaining(&self) -> Option<Duration>;
@@ -350,6 +355,10 @@ impl<H: LockHandle> ErasedHandle for H {
 
     fn lost_token(&self) -> &CancellationToken {
         LockHandle::lost_token(self)
+    }
+
+    fn loss_reason(&self) -> Option<String> {
+        LockHandle::loss_reason(self)
     }
 
     fn loss_signal(&self) -> &CancellationToken {

@@ -47,6 +47,8 @@ impl<H: LockHandle, F: Future> Future for Guarded<'_, H, F> {
             return inner.poll(context).map(Ok);
         }
         this.inner.set(None);
-        Poll::Ready(Err(LockError::LockLost("it ended while guarded work ran".into())))
+        let reason = this.handle.loss_reason();
+        let reason = reason.unwrap_or_else(|| "it ended while guarded work ran".to_owned());
+        Poll::Ready(Err(LockError::LockLost(reason)))
     }
 }

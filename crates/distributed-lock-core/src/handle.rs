@@ -66,13 +66,16 @@ impl<D: Driver> LockHandle for Handle<D> {
         if let Some(token) = hold.token.get() {
             return Ok(*token);
         }
-        let limit = self.engine.options.operation_timeout;
-        let drawn = self.engine.driver.fencing_token(&hold.grant);
-        let token = self.engine.timers.bounded(limit, drawn).await?;
+        let token = self.engine.request(self.engine.driver.fencing_token(&hold.grant)).await?;
         if hold.claim.is_lost() {
             return Err(lost());
         }
         Ok(*hold.token.get_or_init(|| token))
+    }
+
+    fn loss_reason(&self) -> Option<String> {
+        let claim = &self.hold().claim;
+        claim.is_lost().then(|| claim.loss_reason())
     }
 
     fn loss_signal(&self) -> &CancellationToken {

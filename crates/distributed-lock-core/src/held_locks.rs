@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use crate::error::{LockError, LockResult};
+use crate::loss_watch::LossWatch;
 use crate::traits::LockHandle;
 
 /// The locks that [`acquire_all`](crate::traits::ProviderExt::acquire_all) has acquired.
@@ -54,7 +55,7 @@ impl<H: LockHandle> HeldLocks<H> {
     /// lease has ended; it is dropped then.
     ///
     /// # Errors
-    /// [`LockError::LockLost`], which names the first that was lost.
+    /// [`LockError::LockLost`], which names the first that was lost and says why.
     ///
     /// # Cancel safety
     /// Dropping it drops the inner future; the locks stay held.
@@ -62,15 +63,13 @@ impl<H: LockHandle> HeldLocks<H> {
         &'a self,
         future: F,
     ) -> impl Future<Output = LockResult<F::Output>> + use<'a, H, F> {
-        let mut losses: Vec<_> =
-            self.iter().map(|(_, handle)| Box::pin(handle.loss_signal().cancelled())).collect();
+        let mut losses = LossWatch::default();
+        self.iter().for_each(|(_, handle)| losses.add(handle));
         async move {
             let mut inner = pin!(Some(future));
             poll_fn(|context| {
-                for loss in &mut losses {
-                    // Polled for its wake-up only; what is lost is the handle's to say.
-                    let _ = loss.as_mut().poll(context);
-                }
+                // For its wake-up only: leases end by the clock, also before a task has noticed.
+                losses.wake_on_loss(context);
                 let lost = self.first_lost();
                 if lost.is_none()
                     && let Some(inner) = inner.as_mut().as_pin_mut()
@@ -78,10 +77,7 @@ impl<H: LockHandle> HeldLocks<H> {
                     return inner.poll(context).map(Ok);
                 }
                 inner.set(None);
-                let name = lost.unwrap_or_default();
-                Poll::Ready(Err(LockError::LockLost(format!(
-                    "that of {name:?} ended while guarded work ran"
-                ))))
+                Poll::Ready(Err(self.loss().unwrap_or(LockError::Cancelled)))
             })
             .await
         }
@@ -110,8 +106,16 @@ impl<H: LockHandle> HeldLocks<H> {
         lost
     }
 
-    fn first_lost(&self) -> Option<&str> {
-        self.iter().find(|(_, handle)| handle.is_lost()).map(|(name, _)| name)
+    /// The first that is lost, as an error that names it and says why.
+    pub(crate) fn loss(&self) -> Option<LockError> {
+        let (name, handle) = self.first_lost()?;
+        let reason = handle.loss_reason();
+        let reason = reason.unwrap_or_else(|| "it ended while guarded work ran".to_owned());
+        Some(LockError::LockLost(format!("that of {name:?}: {reason}")))
+    }
+
+    fn first_lost(&self) -> Option<(&str, &H)> {
+        self.iter().find(|(_, handle)| handle.is_lost())
     }
 }
 

@@ -18,18 +18,22 @@ pub struct Holder {
 }
 
 /// For example `pid 4711 on web1 (nightly backup), for 12s`; only the label if that is all there is.
+/// Control characters, and those that reorder or hide text, are escaped.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.pid, &self.label) {
             (Some(pid), _) => write!(f, "pid {pid}")?,
-            (None, Some(label)) => f.write_str(label)?,
+            (None, Some(label)) => shown(label, f)?,
             (None, None) => f.write_str("an unknown process")?,
         }
         if let Some(host) = &self.host {
-            write!(f, " on {host}")?;
+            f.write_str(" on ")?;
+            shown(host, f)?;
         }
         if let (Some(_), Some(label)) = (self.pid, &self.label) {
-            write!(f, " ({label})")?;
+            f.write_str(" (")?;
+            shown(label, f)?;
+            f.write_str(")")?;
         }
         #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
         let now = SystemTime::now();
@@ -38,6 +42,21 @@ impl fmt::Display for Holder {
         }
         Ok(())
     }
+}
+
+/// Hosts and labels come from others: what a terminal would obey, or what reorders or hides text, is
+/// shown as in a string literal.
+fn shown(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => write!(f, "{character}")?,
+            // Behind a letter, accents need no escape.
+            _ => {
+                f.write_str(&String::from_iter(['x', character]).escape_debug().to_string()[1..])?
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Two units are enough for people.
@@ -64,6 +83,30 @@ mod tests {
         let host = Some("web1".to_owned());
         let holder = Holder { pid: Some(4711), host, label: Some("backup".into()), since: None };
         assert_eq!(holder.to_string(), "pid 4711 on web1 (backup)");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_told() {
+        let label = |text: &str| Holder { label: Some(text.into()), ..Holder::default() };
+        for hostile in [
+            '\x1b',
+            '\n',
+            '\u{9b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200f}',
+            '\u{feff}',
+            '\u{2028}',
+            '\u{e0041}',
+        ] {
+            let told = label(&format!("a{hostile}b")).to_string();
+            assert!(!told.contains(hostile) && told.starts_with("a\\"), "{told}");
+            let host = Holder { pid: Some(1), host: Some(hostile.into()), ..Holder::default() };
+            assert!(!host.to_string().contains(hostile));
+        }
+        for plain in ["naïve", "e\u{301}té", "日本", "it's \"x\" \\", "שלום"] {
+            assert_eq!(label(plain).to_string(), plain);
+        }
     }
 
     #[test]

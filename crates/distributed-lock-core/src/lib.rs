@@ -49,6 +49,7 @@ mod instruments;
 mod keeper;
 pub mod lease;
 mod lock_name;
+mod loss_watch;
 pub mod memory;
 mod mode;
 mod newtypes;
@@ -61,6 +62,7 @@ mod queue;
 #[cfg(test)]
 #[path = "queue/tests.rs"]
 mod queue_tests;
+pub mod runtime;
 mod sync;
 pub mod telemetry;
 pub mod timeout;

@@ -169,6 +169,10 @@ macro_rules! backend_types {
                 self.0.fencing_token().await
             }
 
+            fn loss_reason(&self) -> Option<String> {
+                self.0.loss_reason()
+            }
+
             fn loss_signal(&self) -> &$crate::CancellationToken {
                 self.0.loss_signal()
             }

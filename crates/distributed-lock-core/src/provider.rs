@@ -99,8 +99,7 @@ impl<D: Driver> Provider for DriverProvider<D> {
 
     async fn holder(&self, name: &str, mode: Mode) -> LockResult<Option<Holder>> {
         let key = self.engine.driver.resolve(LockName::parse(name)?, mode)?;
-        let limit = self.engine.options.operation_timeout;
-        self.engine.timers.bounded(limit, self.engine.driver.holder(&key)).await
+        self.engine.request(self.engine.driver.holder(&key)).await
     }
 }
 

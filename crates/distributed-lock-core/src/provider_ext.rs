@@ -1,11 +1,14 @@
 //! What every provider can do by what it must be able to do.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::error::{LockError, LockResult};
 use crate::held_locks::HeldLocks;
+use crate::loss_watch::LossWatch;
 use crate::timeout::Deadline;
 use crate::traits::{DistributedLock, LockHandle, LockProvider, Provider};
 
@@ -124,7 +127,7 @@ impl<P: Provider> ProviderExt for P {
         let locks = in_order(self, names);
         let too_late = move || LockError::Timeout(timeout.unwrap_or(Duration::MAX));
         async move {
-            let mut held = HeldLocks::new();
+            let (mut held, mut losses) = (HeldLocks::new(), LossWatch::default());
             for lock in locks? {
                 let left = deadline.remaining();
                 // Nothing begins after the deadline but the tries that a timeout of zero asks for.
@@ -132,14 +135,25 @@ impl<P: Provider> ProviderExt for P {
                 if passed && !held.is_empty() {
                     return Err(too_late());
                 }
-                let acquired = held.guard(lock.acquire(left)).await?;
-                let handle = acquired.map_err(|error| match error {
+                let mut acquiring = pin!(lock.acquire(left));
+                // To look at each that is held whenever this is polled would be quadratic.
+                let acquired = poll_fn(|context| {
+                    if losses.wake_on_loss(context)
+                        && let Some(loss) = held.loss()
+                    {
+                        return Poll::Ready(Err(loss));
+                    }
+                    acquiring.as_mut().poll(context)
+                });
+                let handle = acquired.await.map_err(|error| match error {
                     LockError::Timeout(_) => too_late(),
                     other => other,
                 })?;
+                losses.add(&handle);
                 held.push(lock.name(), handle);
             }
-            Ok(held)
+            // A lease may have ended before a task has noticed.
+            held.loss().map_or(Ok(held), Err)
         }
     }
 }

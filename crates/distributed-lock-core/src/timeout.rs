@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
-
-use crate::error::{LockError, LockResult};
 
 /// When a wait ends: at an instant, or never.
 ///
@@ -69,9 +66,4 @@ impl Deadline {
     }
 }
 
-/// Waiting needs tokio's timer; an executor without one gets an error instead of a panic.
-pub(crate) fn require_runtime() -> LockResult<Handle> {
-    Handle::try_current().map_err(|_| {
-        LockError::Config("waiting for a lock needs a tokio runtime with its timer enabled".into())
-    })
-}
+pub(crate) use crate::runtime::require_timers as require_runtime;

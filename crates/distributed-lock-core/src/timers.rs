@@ -15,7 +15,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{LockError, LockResult, NoAnswer};
-use crate::timeout::require_runtime;
+use crate::runtime::require_timers;
 
 /// How many are kept while nobody uses them.
 const MOST_KEPT: usize = 64;
@@ -45,7 +45,7 @@ impl Timers {
         if let Poll::Ready(result) = first {
             return result;
         }
-        require_runtime()?;
+        require_timers()?;
         let Some(end) = Instant::now().checked_add(limit) else { return operation.await };
         let mut timer = self.set(end);
         let mut is_polled = true;
@@ -128,7 +128,7 @@ impl Future for Timer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         // A future that moved here left its timer on a runtime that may not be driven any more.
-        if let Ok(current) = Handle::try_current()
+        if let Ok(current) = require_timers()
             && current.id() != self.runtime
         {
             self.runtime = current.id();

@@ -179,9 +179,14 @@ pub trait LockHandle: Send + Sync + Sized + 'static {
     /// Runs `future` only while the lock is held. See [`Guarded`].
     ///
     /// # Errors
-    /// The future ends with [`LockError::LockLost`] when the lock is lost first.
+    /// The future ends with [`LockError::LockLost`], which says why, when the lock is lost first.
     fn guard<F: Future>(&self, future: F) -> Guarded<'_, Self, F> {
         Guarded::new(self, future)
+    }
+
+    /// Why the lock was lost; `None` while it is held, and where the handle does not know.
+    fn loss_reason(&self) -> Option<String> {
+        None
     }
 
     /// What wakes guarded work: as [`lost_token`](Self::lost_token), but nobody else can cancel it.

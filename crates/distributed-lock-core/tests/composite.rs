@@ -99,3 +99,42 @@ async fn a_name_that_cannot_be_used_is_told_before_anything_is_acquired() {
     assert_eq!(provider.store().holds(), 0);
     assert!(matches!(refused.await, Err(LockError::InvalidName(_))));
 }
+
+/// To look at each that is held for each that is acquired would make ten times as many a hundred times
+/// as slow.
+#[tokio::test]
+async fn many_names_cost_no_more_each_than_few() {
+    let provider = MemoryLockProvider::builder().lease(Duration::from_secs(600)).build();
+    let each = async |count: u32| {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let names: Vec<String> = (0..count).map(|number| format!("name {number}")).collect();
+            let began = tokio::time::Instant::now();
+            let held = provider.acquire_all(&names, None).await.unwrap();
+            best = best.min(began.elapsed() / count);
+            assert_eq!(held.len(), names.len());
+            held.release().await.unwrap();
+        }
+        best
+    };
+    let (few, many) = (each(500).await, each(10_000).await);
+    assert!(many < few * 4, "{few:?} each for 500, {many:?} each for 10,000");
+}
+
+/// One that is lost while another is waited for ends the wait, and says why.
+#[tokio::test]
+async fn a_loss_ends_the_wait_for_the_others() {
+    let provider = MemoryLockProvider::new();
+    let other = provider.acquire_lock("b", None).await.unwrap();
+    let all = provider.acquire_all(["a", "b"], None);
+    let lose = async {
+        tokio::task::yield_now().await;
+        provider.store().lose("a");
+    };
+    let (result, ()) = tokio::join!(all, lose);
+    let Err(LockError::LockLost(reason)) = result else { panic!("{result:?}") };
+    let direct = provider.acquire_lock("c", None).await.unwrap();
+    provider.store().lose("c");
+    assert_eq!(reason, format!("that of \"a\": {}", direct.loss_reason().unwrap()));
+    other.release().await.unwrap();
+}

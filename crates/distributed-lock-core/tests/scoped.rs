@@ -54,3 +54,25 @@ async fn work_that_cannot_be_sent_needs_no_task() {
     });
     assert_eq!(seen.await.unwrap(), 7);
 }
+
+/// `guard`, `with_lock` and `release` tell the same reason of a loss.
+#[tokio::test]
+async fn the_reason_of_a_loss_is_told_everywhere() {
+    let provider = MemoryLockProvider::new();
+    let lost = provider.acquire_lock("x", None).await.unwrap();
+    assert_eq!(lost.loss_reason(), None);
+    provider.store().lose("x");
+    let reason = lost.loss_reason().unwrap();
+    let guarded = lost.guard(async {}).await;
+    let scoped = provider.with_lock("x", None, async |_| {
+        provider.store().lose("x");
+        std::future::pending::<()>().await
+    });
+    for result in [guarded, scoped.await, lost.release().await] {
+        assert!(matches!(&result, Err(LockError::LockLost(why)) if *why == reason), "{result:?}");
+    }
+    let erased = DynLockProvider::new(provider.clone());
+    let lost = erased.acquire_lock("x", None).await.unwrap();
+    provider.store().lose("x");
+    assert_eq!(lost.loss_reason(), Some(reason));
+}

@@ -144,6 +144,10 @@ impl Driver for FileDriver {
         counter::draw(grant.key.token().as_ref(), &self.options, || grant.check_held()).await
     }
 
+    fn needs_runtime(&self) -> bool {
+        false
+    }
+
     fn backend(&self) -> &'static str {
         "file"
     }

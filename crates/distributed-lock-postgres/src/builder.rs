@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
+use distributed_lock_core::runtime::require_io;
 use distributed_lock_core::{DriverProvider, Options};
 
 use crate::connection::{Limits, SessionOptions, Sessions, Span, Target, check_server};
@@ -202,13 +203,7 @@ impl PostgresLockProviderBuilder {
     /// As [`build`](Self::build).
     pub async fn build_driver(self) -> LockResult<PostgresDriver> {
         self.check()?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(LockError::Config(
-                "build() needs a tokio runtime with timers and I/O; code that is not async can use the \
-                 module `blocking`"
-                    .into(),
-            ));
-        }
+        require_io()?;
         let Some(connection_string) = &self.connection_string else {
             return Err(LockError::Config("connection_string is missing".into()));
         };

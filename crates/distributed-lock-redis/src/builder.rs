@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use distributed_lock_core::clock::Clock;
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
+use distributed_lock_core::runtime::require_io;
 use distributed_lock_core::{AttemptToken, DriverProvider, Options};
 use redis::ProtocolVersion;
 
@@ -157,7 +158,8 @@ impl RedisLockProviderBuilder {
     /// Connects, and warns once (by `tracing`) of what about the server would break a promise.
     ///
     /// # Errors
-    /// [`LockError::Config`] for an option or URL that cannot be used; [`LockError::Connection`] if the
+    /// [`LockError::Config`] for an option or URL that cannot be used, and outside of a runtime that has
+    /// timers and I/O; [`LockError::Connection`] if the
     /// server, or a majority of several, does not answer within the operation timeout;
     /// [`LockError::Backend`] if it refuses the login; [`LockError::Unsupported`] if it runs no scripts or is
     /// a node of a Redis Cluster.
@@ -178,9 +180,7 @@ impl RedisLockProviderBuilder {
         let limit = self.engine.operation_timeout;
         let options = self.check()?;
         let mut clients = self.clients()?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(LockError::Config("connecting to Redis needs a tokio runtime".into()));
-        }
+        require_io()?;
         let connecting = async {
             match (clients.pop(), clients.is_empty()) {
                 (None, _) => Err(LockError::Config("no server: add_server names one".into())),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use distributed_lock_core::error::LockResult;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, Value};
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::failure::{ServerError, cuts_link, forbids, is_demoted, lock_error};
 use crate::greeting;
@@ -262,7 +264,12 @@ impl Client {
         let opened = self.clock.now();
         let server = self.server.clone();
         let (name, times) = ((number, &self.address), (opened, self.patience));
-        match Link::open(server, name, times, messages, config).await {
+        let opening = Link::open(server, name, times, messages, config);
+        let opened_in_time = timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
+            let silent = io::Error::from(io::ErrorKind::TimedOut);
+            Err(ServerError::new(&self.address, RedisError::from(silent)))
+        });
+        match opened_in_time {
             Ok(mut link) => {
                 link.adapt(self.clock.now().since(opened), self.connect_timeout);
                 Ok(link)

@@ -116,6 +116,7 @@
 //! [`restart_guard`]: RedisLockProviderBuilder::restart_guard
 
 mod any;
+mod bounded;
 mod builder;
 mod client;
 mod damage;
@@ -134,6 +135,7 @@ mod options;
 mod place;
 mod protocol;
 pub mod redlock;
+mod reply_meter;
 mod script;
 pub mod semaphore;
 mod server_url;

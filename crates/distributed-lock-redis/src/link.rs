@@ -14,6 +14,7 @@ use redis::{
 use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, unconstrained};
 
+use crate::bounded::{self, Driving};
 use crate::failure::{ServerError, cuts_link, wants_script};
 use crate::mailbox::Mailbox;
 use crate::script::Run;
@@ -47,6 +48,7 @@ pub(crate) struct Link {
     patience: Duration,
     /// With RESP3 made when somebody waits for the first time.
     subscription: OnceCell<Option<Listener>>,
+    _driving: Driving,
 }
 
 struct Fate {
@@ -76,8 +78,8 @@ impl Link {
         } else {
             config
         };
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
-        let connection = connection.map_err(|error| ServerError::new(server, error))?;
+        let connection = bounded::connect(&client, &config).await;
+        let (connection, driving) = connection.map_err(|error| ServerError::new(server, error))?;
         let server = Arc::clone(server);
         let link = Self {
             number,
@@ -91,6 +93,7 @@ impl Link {
             silent_since: AtomicU64::new(0),
             patience,
             subscription: OnceCell::new(),
+            _driving: driving,
         };
         if !has_pushes(&link.client) {
             // Without HELLO nothing was asked yet that a server which refuses this client must answer.
@@ -166,7 +169,7 @@ impl Link {
     }
 
     async fn listen_apart(&self, channel: &str) -> RedisResult<Listener> {
-        let mut messages = self.client.get_async_pubsub().await?;
+        let mut messages = bounded::connect_for_messages(&self.client).await?;
         messages.subscribe(channel).await?;
         let (sink, mut messages) = messages.split();
         let fate = Arc::clone(&self.fate);

@@ -81,6 +81,10 @@ macro_rules! as_mutex {
                 $provider(self.0.connect().await)
             }
 
+            async fn try_connect(&self) -> LockResult<Self::Provider> {
+                Ok($provider(self.0.try_connect().await?))
+            }
+
             fn operation_timeout(&self) -> Duration {
                 self.0.operation_timeout()
             }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use distributed_lock_core::DynLockProvider;
+use distributed_lock_core::error::LockResult;
 use distributed_lock_core::traits::Provider;
 
 /// A backend under test: a data set, and processes that use it.
@@ -18,6 +19,11 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// Called on the runtime that the case uses the provider from, at least at first.
     fn connect(&self) -> impl Future<Output = Self::Provider> + Send;
+
+    /// The same where it may be refused: in a runtime that lacks timers or I/O, or outside any.
+    fn try_connect(&self) -> impl Future<Output = LockResult<Self::Provider>> + Send {
+        async { Ok(self.connect().await) }
+    }
 
     /// Two names that the backend takes for one lock, if it has such names.
     fn spellings(&self) -> Option<[String; 2]> {
@@ -65,6 +71,10 @@ impl<B: Backend> Backend for Erased<B> {
 
     async fn connect(&self) -> DynLockProvider {
         DynLockProvider::new(self.0.connect().await)
+    }
+
+    async fn try_connect(&self) -> LockResult<DynLockProvider> {
+        Ok(DynLockProvider::new(self.0.try_connect().await?))
     }
 
     fn spellings(&self) -> Option<[String; 2]> {

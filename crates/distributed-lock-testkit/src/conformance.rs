@@ -89,6 +89,13 @@ macro_rules! conformance {
                 after_the_first_ended,
                 while_the_first_is_not_driven,
                 while_both_are_driven;
+            bare_runtimes:
+                building,
+                using_a_free_lock,
+                waiting,
+                ending_a_hold,
+                shutting_down,
+                blocking_calls;
             cancellation:
                 an_acquire_of_a_free_lock,
                 a_try,

@@ -58,6 +58,7 @@
 
 mod as_mutex;
 mod backend;
+mod bare;
 pub mod bounds;
 pub mod bugs;
 pub mod cases;

@@ -222,6 +222,10 @@ impl Driver for MemoryDriver {
         token.await?.ok_or_else(gone)
     }
 
+    fn needs_runtime(&self) -> bool {
+        false
+    }
+
     fn backend(&self) -> &'static str {
         "memory"
     }

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::driver::LossReporter;
 use crate::error::{LockError, LockResult};
 use crate::mode::Mode;
+use crate::runtime::require_timers;
 use crate::token::{AttemptToken, FencingToken};
 
 /// How a [`MemoryStore`] answers.
@@ -200,6 +201,7 @@ impl MemoryStore {
                 // The store keeps the sender, so this fails only when nobody is left to ask.
                 Behaviour::Hang => changes.changed().await.map_err(LockError::connection)?,
                 Behaviour::AnswerLate(delay) => {
+                    require_timers()?;
                     let answer = effect();
                     tokio::time::sleep(delay).await;
                     return Ok(answer);

@@ -15,6 +15,7 @@ mod interruption;
 mod limit;
 mod link;
 mod locking;
+mod message_meter;
 mod opening;
 mod parameters;
 mod pooler;

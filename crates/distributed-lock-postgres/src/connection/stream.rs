@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::runtime::{Handle, Id};
+
+use super::message_meter::MessageMeter;
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub(super) enum Address {
 pub(crate) struct Stream {
     socket: Socket,
     registered_with: Id,
+    /// Where the bytes are the server's messages as they are.
+    meter: Option<MessageMeter>,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,13 @@ impl Stream {
             #[cfg(unix)]
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Self { socket, registered_with })
+        Ok(Self { socket, registered_with, meter: None })
+    }
+
+    /// The same without encryption: ends with an error when the server answers without end.
+    pub(super) fn measured(mut self) -> Self {
+        self.meter = Some(MessageMeter::default());
+        self
     }
 
     /// The TCP socket, for its options; none for a unix socket.
@@ -69,7 +79,8 @@ impl Stream {
 
     /// One more handle of the same connection.
     pub(super) fn duplicate(&self) -> io::Result<Self> {
-        Ok(Self { registered_with: runtime()?, socket: self.socket.registered_here()? })
+        let socket = self.socket.registered_here()?;
+        Ok(Self { registered_with: runtime()?, socket, meter: None })
     }
 
     /// Reads until the other side has closed the connection. With something unread that is a reset.
@@ -130,11 +141,16 @@ macro_rules! with_socket {
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        with_socket!(self, socket => Pin::new(socket).poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let this = self.as_mut();
+        ready!(with_socket!(this, socket => Pin::new(socket).poll_read(context, buffer)))?;
+        let Some(meter) = &mut self.meter else { return Poll::Ready(Ok(())) };
+        let fits = meter.take(&buffer.filled()[before..]);
+        Poll::Ready(fits.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
     }
 }
 

@@ -201,10 +201,13 @@ impl Target {
         endpoint: &Endpoint,
         address: &Address,
     ) -> Result<(Client, Wire), Failure> {
-        let stream = self.open(address).await?;
+        let mut stream = self.open(address).await?;
         let mut config = self.config.clone();
         if stream.tcp().is_none() {
             config.ssl_mode(Encryption::Disable);
+        }
+        if config.get_ssl_mode() == Encryption::Disable {
+            stream = stream.measured();
         }
         let connector = self.tls.connector(&endpoint.server_name());
         let encrypted = connector.used();

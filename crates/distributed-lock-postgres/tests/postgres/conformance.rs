@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use distributed_lock_core::AttemptToken;
+use distributed_lock_core::error::LockResult;
 use distributed_lock_postgres::{PostgresAdvisoryLockKey, PostgresLockProvider};
 use distributed_lock_testkit::servers::{Pgbouncer, PoolMode, PostgresServer};
 use distributed_lock_testkit::{Backend, Loses, conformance};
@@ -44,6 +45,10 @@ impl Backend for Postgres {
     type Provider = PostgresLockProvider;
 
     async fn connect(&self) -> PostgresLockProvider {
+        self.try_connect().await.unwrap()
+    }
+
+    async fn try_connect(&self) -> LockResult<PostgresLockProvider> {
         let url = match (self.pooled, self.use_transaction) {
             (false, _) => server().url(),
             (true, false) => pooler(PoolMode::Session).url(),
@@ -56,7 +61,6 @@ impl Backend for Postgres {
             .operation_timeout(self.operation_timeout())
             .build()
             .await
-            .unwrap()
     }
 
     /// Explicit keys are numbers, however their digits are written.

@@ -17,6 +17,7 @@ mod crossed;
 mod ended_sessions;
 mod harmless;
 mod hostile_twins;
+mod least_privileges;
 mod left_behind;
 mod lending;
 mod links;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use distributed_lock_core::error::LockResult;
 use distributed_lock_redis::{RedisLockProvider, RedisLockProviderBuilder, RedisProtocol};
 use distributed_lock_testkit::servers::RedisServer;
 use distributed_lock_testkit::{Backend, HoldLimit, Limits, Loses, conformance};
@@ -43,7 +44,11 @@ impl Backend for Redis {
     type Provider = RedisLockProvider;
 
     async fn connect(&self) -> RedisLockProvider {
-        self.builder().build().await.unwrap()
+        self.try_connect().await.unwrap()
+    }
+
+    async fn try_connect(&self) -> LockResult<RedisLockProvider> {
+        self.builder().build().await
     }
 }
 

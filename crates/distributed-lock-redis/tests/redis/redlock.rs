@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use distributed_lock_core::error::LockResult;
 use distributed_lock_redis::{RedisLockProvider, RedisLockProviderBuilder};
 use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::RedisServer;
@@ -100,7 +101,11 @@ impl Backend for Servers {
     type Provider = RedisLockProvider;
 
     async fn connect(&self) -> RedisLockProvider {
-        self.builder().build().await.unwrap()
+        self.try_connect().await.unwrap()
+    }
+
+    async fn try_connect(&self) -> LockResult<RedisLockProvider> {
+        self.builder().build().await
     }
 }
 

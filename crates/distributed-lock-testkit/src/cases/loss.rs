@@ -67,11 +67,13 @@ pub fn guarded_work_is_stopped(backend: &impl Loses) {
             let stopped = async { tokio::join!(guarded, lose(backend, &here, &held, &name)) };
             let bound = here.guarantees().loss_told_within + SLACK * 2;
             let (result, ()) = within(bound, "the end of guarded work", stopped).await;
-            assert_error!(result, LockError::LockLost(_));
+            let reason = held.loss_reason().expect("a lost lock");
+            assert_error!(result, LockError::LockLost(why) if why == reason);
             assert_eq!(late_polls.load(Ordering::SeqCst), 0, "polled after the loss");
             assert_eq!(Arc::strong_count(&late_polls), 1, "the stopped work was not dropped");
             let late = held.guard(async { unreachable!("polled after the loss") });
-            assert_error!(late.await, LockError::LockLost(_));
+            assert_error!(late.await, LockError::LockLost(why) if why == reason);
+            assert_error!(held.release().await, LockError::LockLost(why) if why == reason);
         }
     });
 }

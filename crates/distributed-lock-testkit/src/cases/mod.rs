@@ -1,5 +1,6 @@
 //! The cases, by theme. Each takes a backend, and panics if a promise is broken.
 
+pub mod bare_runtimes;
 pub mod blocking;
 pub mod cancellation;
 pub mod composite;
