@@ -379,9 +379,11 @@ impl<D: Driver> Engine<D> {
             let (attempt, ended) = (Arc::clone(&attempt), Arc::clone(&ended));
             Box::pin(async move {
                 let answered = |result: &LockResult<()>| {
-                    // Those that try now wait for the outcome, but not longer than one operation.
+                    // Those that try now wait for the outcome, but not longer than one operation, and
+                    // not for what is refused for good.
                     let waited = engine.clock().now().since(began);
-                    if result.is_ok() || waited >= engine.options.operation_timeout {
+                    let goes_on = result.as_ref().is_err_and(LockError::is_retryable);
+                    if !goes_on || waited >= engine.options.operation_timeout {
                         claim.ticket.leave();
                     }
                 };
