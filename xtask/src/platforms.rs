@@ -1,6 +1,7 @@
 //! The libraries on platforms that no test runs on here, and with the oldest toolchain that may build
 //! them: each is checked, none is linked.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo::{Done, root, run};
@@ -23,8 +24,11 @@ const TARGETS: [&str; 5] = [
 ];
 
 /// All of these in one folder: what does not depend on the target, build scripts and macros, is built
-/// once.
-const FOLDER: &str = "target/platforms";
+/// once. It is below the target folder, which CI keeps.
+fn folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Path::new(&target).join("platforms")
+}
 
 /// Checks all libraries with all features.
 pub(crate) fn check() -> Done {
@@ -53,7 +57,7 @@ fn cargo() -> Command {
 }
 
 fn arguments(command: &mut Command) -> &mut Command {
-    command.args(["check", "--quiet", "--all-features", "--target-dir", FOLDER]);
+    command.args(["check", "--quiet", "--all-features", "--target-dir"]).arg(folder());
     command.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
     // The profile optimizes some dependencies, for tests; a check needs no code of them.
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
