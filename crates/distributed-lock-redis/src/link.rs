@@ -21,6 +21,7 @@ use crate::script::Run;
 
 /// How long the kernel goes on sending what the server's host does not acknowledge, after the connection
 /// was closed here, too.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "set where the system has it"))]
 pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What became of a request.
