@@ -181,7 +181,7 @@ fn something_else_that_answers_is_no_redis_server() {
     let service = Service(format!("redis://127.0.0.1:{port}"));
     let (status, _, err) = service.output(&["x", "--", "true"]);
     assert_eq!(status, 69, "{err}");
-    assert!(err.contains("no Redis server") && err.contains(&port.to_string()), "{err}");
+    assert!(err.contains("not a Redis server") && err.contains(&port.to_string()), "{err}");
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! Each of them decides where the path leads, so each is checked when a provider is built, and watched
 //! while files are held.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Stat, lstat, readlink};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
 /// As many as the kernel follows.
 const MOST_LINKS: usize = 40;
@@ -29,41 +30,91 @@ impl Step {
 /// The steps from the root to where an absolute path leads, both included. Where the path ends too
 /// early, the steps so far and the reason.
 pub(crate) fn steps(path: &Path) -> (Vec<Step>, io::Result<()>) {
-    let mut steps = Vec::new();
-    let followed = follow(path, &mut steps);
-    (steps, followed)
+    let (steps, end) = walk(path);
+    (steps, end.map(drop))
 }
 
-fn follow(path: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
-    let mut here = PathBuf::from("/");
-    steps.push(Step { stat: lstat(&here)?, path: here.clone() });
+/// The same, with what the path leads to. Each step is taken from the one before, by its descriptor where
+/// the system can do that: then no exchange on the way can lead to a place by other steps than these.
+pub(crate) fn walk(path: &Path) -> (Vec<Step>, io::Result<OwnedFd>) {
+    let mut steps = Vec::new();
+    let end = follow(path, &mut steps);
+    (steps, end)
+}
+
+#[cfg(target_os = "linux")]
+const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A link cannot be opened here; it fails, and is read by its name.
+#[cfg(not(target_os = "linux"))]
+const STEP: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+fn follow(path: &Path, steps: &mut Vec<Step>) -> io::Result<OwnedFd> {
+    let root = || rustix::fs::open("/", STEP, Mode::empty());
+    let (mut here, mut opened) = (PathBuf::from("/"), root()?);
+    steps.push(Step { stat: fstat(&opened)?, path: here.clone() });
     let mut links = 0;
     // The next component is the last one here.
     let mut ahead = reversed(path);
     while let Some(name) = ahead.pop() {
         if name == ".." {
             here.pop();
+            opened = openat(&opened, "..", STEP, Mode::empty())?;
             continue;
         }
-        let next = here.join(name);
-        let step = Step { stat: lstat(&next)?, path: next };
-        if step.is_link() {
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(rustix::io::Errno::LOOP.into());
+        let next = here.join(&name);
+        let (stat, end) = step(&opened, &name)?;
+        let step = Step { stat, path: next };
+        match end {
+            End::Link(target) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(rustix::io::Errno::LOOP.into());
+                }
+                if target.is_absolute() {
+                    (here, opened) = (PathBuf::from("/"), root()?);
+                }
+                ahead.extend(reversed(&target));
             }
-            let target = readlink(&step.path, Vec::new())?;
-            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-            if target.is_absolute() {
-                here = PathBuf::from("/");
+            End::Other(next) => {
+                here.clone_from(&step.path);
+                opened = next;
             }
-            ahead.extend(reversed(&target));
-        } else {
-            here.clone_from(&step.path);
         }
         steps.push(step);
     }
-    Ok(())
+    Ok(opened)
+}
+
+/// What is at the end of one step.
+enum End {
+    Link(PathBuf),
+    Other(OwnedFd),
+}
+
+#[cfg(target_os = "linux")]
+fn step(here: &OwnedFd, name: &OsStr) -> io::Result<(Stat, End)> {
+    let next = openat(here, name, STEP, Mode::empty())?;
+    let stat = fstat(&next)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        return Ok((stat, End::Other(next)));
+    }
+    // The link that was opened, whatever has its name by now.
+    let target = readlinkat(&next, "", Vec::new())?;
+    Ok((stat, End::Link(OsString::from_vec(target.into_bytes()).into())))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn step(here: &OwnedFd, name: &OsStr) -> io::Result<(Stat, End)> {
+    use rustix::fs::{AtFlags, statat};
+
+    let stat = statat(here, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        // Fails if it has become a link meanwhile.
+        let next = openat(here, name, STEP, Mode::empty())?;
+        return Ok((fstat(&next)?, End::Other(next)));
+    }
+    let target = readlinkat(here, name, Vec::new())?;
+    Ok((stat, End::Link(OsString::from_vec(target.into_bytes()).into())))
 }
 
 /// The names of a path, the first one last.

@@ -13,18 +13,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use rustix::fs::{Mode, OFlags, Stat, fstat, open};
+use rustix::fs::{FileType, Mode, Stat, fstat};
 
 use crate::options::FileOptions;
-use crate::route::{Step, steps};
-
-/// How often a directory is opened anew because its path has changed meanwhile.
-const MOST_CHANGES: usize = 10;
-
-#[cfg(target_os = "linux")]
-const TO_MAKE: OFlags = OFlags::PATH;
-#[cfg(not(target_os = "linux"))]
-const TO_MAKE: OFlags = OFlags::RDONLY;
+use crate::route::{Step, steps, walk};
 
 /// Checks what leads to the lock directory, as far as it is there.
 pub(crate) fn check_route(path: &Path, options: &FileOptions) -> LockResult<()> {
@@ -64,28 +56,19 @@ pub(crate) fn check_route(path: &Path, options: &FileOptions) -> LockResult<()> 
     Ok(())
 }
 
-/// Opens the directory that a path leads to, to make a file in it.
+/// Opens the directory that a path leads to, to make a file in it. Wherever the path leads by now, the
+/// file is made in this one, to which it led by steps that were checked.
 pub(crate) fn open_to_make(path: &Path, options: &FileOptions) -> io::Result<OwnedFd> {
-    for _ in 0..MOST_CHANGES {
-        let directory = open(path, TO_MAKE | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        // Whatever the path leads to by now, the files are made in this one.
-        let opened = fstat(&directory)?;
-        let (steps, _) = steps(path);
-        if !steps.last().is_some_and(|last| is_same(&last.stat, &opened)) {
-            continue;
-        }
-        return match misleading_link(&steps, &opened, options) {
-            None => Ok(directory),
-            Some(link) => {
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, misleads(link, &opened)))
-            }
-        };
+    let (steps, opened) = walk(path);
+    let directory = opened?;
+    let stat = fstat(&directory)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(rustix::io::Errno::NOTDIR.into());
     }
-    Err(io::Error::other("its directory is exchanged each time it was opened"))
-}
-
-fn is_same(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    match misleading_link(&steps, &stat, options) {
+        None => Ok(directory),
+        Some(link) => Err(io::Error::new(io::ErrorKind::PermissionDenied, misleads(link, &stat))),
+    }
 }
 
 /// A link of another user to a directory of a third one, or of this one.

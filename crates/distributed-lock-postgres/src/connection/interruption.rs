@@ -1,7 +1,9 @@
-//! How a statement that blocks is ended: by the cancel protocol, read to its end.
+//! How a statement that blocks is ended: by `pg_cancel_backend` from a session beside it, or by the
+//! cancel protocol, read to its end.
 //!
 //! The protocol needs no privilege, unlike `pg_cancel_backend`, which a login role that becomes another
-//! role may not call for its own sessions. It needs no session either, where the server has none left.
+//! role may not call for its own sessions. It needs no session either, where the server has none left. But
+//! each use is a connection, and pgbouncer 1.18 can crash by it ("bad client state"); so it comes second.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +14,9 @@ use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use tokio::time::Instant;
 
 use super::limit::within;
-use super::session::Session;
+use super::session::{Session, column};
 use super::sessions::Sessions;
-use super::target::Target;
+use super::sql;
 
 /// How long a cancelled statement may take to end before it is cancelled once more: a cancellation that
 /// comes before its statement has no effect. It doubles each time, up to the second.
@@ -36,16 +38,27 @@ impl Session {
     /// Cancels the statement with this number that blocks; `false` if it is not under way. It has had its
     /// effect, if any, when this returns. Dropped or failed, the session is closed: the effect may come
     /// later.
-    async fn cancel_blocked(&self, target: &Target, statement: u64) -> LockResult<bool> {
+    async fn cancel_blocked(&self, sessions: &Arc<Sessions>, statement: u64) -> LockResult<bool> {
         let blocks = self.blocks.lock().await;
         let is_this = statement == self.statement.load(Ordering::Acquire);
         if !*blocks || !is_this || !self.is_alive() {
             return Ok(false);
         }
         let mut doubt = InDoubt { session: self, is_known: false };
-        target.cancel(&self.link.client.cancel_token()).await?;
+        if !self.cancel_from_beside(sessions).await {
+            sessions.target().cancel(&self.link.client.cancel_token()).await?;
+        }
         doubt.is_known = true;
         Ok(true)
+    }
+
+    /// `false` if there is no session beside this one, or its role may not interrupt this one.
+    async fn cancel_from_beside(&self, sessions: &Arc<Sessions>) -> bool {
+        let Ok(beside) = sessions.beside(Some(self)).await else { return false };
+        let statement = sql::cancel_wait(self.backend.load(Ordering::Relaxed));
+        let Ok(answers) = beside.words(&statement).await else { return false };
+        // No answer: the server no longer knows the session.
+        column(&answers, 1).is_none_or(|may| may == "t")
     }
 
     /// Whether it was dropped while a statement blocked.
@@ -74,13 +87,14 @@ pub(crate) fn interrupt(sessions: &Arc<Sessions>, session: &Arc<Session>) {
     let (limit, began) = (sessions.limits().operation_timeout, Instant::now());
     // The session may run another statement for another wait soon.
     let statement = session.statement.load(Ordering::SeqCst);
-    let (target, session) = (sessions.target().clone(), Arc::clone(session));
-    spawn_to_the_end(sessions.options().home, move || {
-        let (target, session) = (target.clone(), Arc::clone(&session));
+    let (home, sessions, session) =
+        (sessions.options().home, Arc::clone(sessions), Arc::clone(session));
+    spawn_to_the_end(home, move || {
+        let (sessions, session) = (Arc::clone(&sessions), Arc::clone(&session));
         Box::pin(async move {
             let [mut pause, longest] = CANCEL_AGAIN;
             loop {
-                match within(limit, session.cancel_blocked(&target, statement)).await {
+                match within(limit, session.cancel_blocked(&sessions, statement)).await {
                     Some(Ok(true)) if began.elapsed() < limit => {}
                     Some(Ok(false)) => return,
                     Some(Ok(true) | Err(_)) | None => {

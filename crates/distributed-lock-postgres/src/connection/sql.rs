@@ -228,6 +228,17 @@ pub(super) const LOCK_TABLE: &str = "SELECT \
      (pg_catalog.current_setting('max_connections')::pg_catalog.int8 OPERATOR(pg_catalog.+) \
      pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)";
 
+/// Interrupts a backend while it waits for a lock; also whether this session's role may do so. It raises
+/// no error, which would end the transaction that it may run in.
+pub(super) fn cancel_wait(backend: i32) -> String {
+    let may = "pg_catalog.pg_has_role(usesysid, 'USAGE')";
+    format!(
+        "SELECT CASE WHEN wait_event_type OPERATOR(pg_catalog.=) 'Lock' AND {may} \
+         THEN pg_catalog.pg_cancel_backend(pid) END, {may} \
+         FROM pg_catalog.pg_stat_get_activity({backend})"
+    )
+}
+
 /// Ends the backend of another session, as the role that both have logged in as.
 pub(super) fn terminate(backend: i32) -> String {
     format!(
