@@ -4,16 +4,16 @@
 //! with the queue key, keeps no permit from others: they pass it when it leaves one free for longer
 //! than it would take a head that runs.
 
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::connection::{Form, Session, Sessions, Span, WaitingSession, column, holder};
+use crate::connection::{Form, Session, Sessions, Span, WaitingSession, column, holder, interrupt};
 use crate::driver::Locked;
 use crate::error::EndedSession;
 use crate::held::Held;
@@ -33,6 +33,23 @@ pub(crate) struct Permits {
     pub(crate) queue: i64,
     pub(crate) max: u32,
     pub(crate) resource: Arc<Resource>,
+    /// In transactions: the second session of the head, while it blocks on one of the permits.
+    pub(crate) second: Second,
+}
+
+/// The second session of a head of the queue.
+#[derive(Default)]
+pub(crate) struct Second {
+    blocks: Mutex<Option<Arc<Session>>>,
+    /// It has ended without a permit.
+    ended: Notify,
+}
+
+impl Second {
+    fn set(&self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *blocks, session)
+    }
 }
 
 /// A head of the queue that has left a permit free.
@@ -153,7 +170,7 @@ impl Permits {
             self.about.looked.notify_waiters();
             tokio::select! {
                 biased;
-                () = self.about.stopped.notified() => return Ok(None),
+                () = self.about.stopped.notified() => return self.end_second(release).await,
                 permit = &mut release => match permit {
                     Some(_) => return Ok(permit),
                     None => release.set(self.next_release(session)),
@@ -164,6 +181,22 @@ impl Permits {
                 () = session.ended() => return Err(LockError::connection(EndedSession)),
             }
         }
+    }
+
+    /// Ends the second session's wait, so that nothing of it is at the server when this returns. The
+    /// permit that it may have won meanwhile is released.
+    async fn end_second(
+        &self,
+        release: Pin<&mut impl Future<Output = Option<Permit>>>,
+    ) -> LockResult<Option<Permit>> {
+        let Some(second) = self.second.set(None) else { return Ok(None) };
+        interrupt(&self.sessions, &second);
+        tokio::select! {
+            biased;
+            permit = release => if let Some(permit) = permit { permit.release().await? },
+            () = self.second.ended.notified() => {}
+        }
+        Ok(None)
     }
 
     async fn try_permit(&self) -> LockResult<Option<Permit>> {
@@ -188,12 +221,18 @@ impl Permits {
         };
         let slot = self.resource.any_slot(&self.name, self.max);
         let key = PostgresAdvisoryLockKey::Single(slot);
-        match block(session, &self.about, key, Form::Exclusive).await {
+        self.second.set(Some(Arc::clone(session.session())));
+        let won = block(session, &self.about, key, Form::Exclusive).await;
+        self.second.set(None);
+        match won {
             Ok(Some(session)) => {
                 let held = Held::new(session.into_slot(), key, Form::Exclusive);
                 Some(self.resource.permit(held, slot, self.queue))
             }
-            Ok(None) | Err(_) => std::future::pending().await,
+            Ok(None) | Err(_) => {
+                self.second.ended.notify_one();
+                std::future::pending().await
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::driver::Locked;
 use crate::held::Held;
 use crate::in_flight::InFlight;
 use crate::key::PostgresAdvisoryLockKey;
-use crate::permits::Permits;
+use crate::permits::{Permits, Second};
 use crate::resource::Resource;
 
 /// A wait under way.
@@ -137,7 +137,15 @@ impl Waiter {
             Wanted::Permit { name, queue, max, resource } => {
                 let sessions = Arc::clone(sessions);
                 let about = Arc::clone(&about);
-                let permits = Permits { about, sessions, name, queue, max, resource };
+                let permits = Permits {
+                    about,
+                    sessions,
+                    name,
+                    queue,
+                    max,
+                    resource,
+                    second: Second::default(),
+                };
                 InFlight::new(permits.wait(session))
             }
         };
