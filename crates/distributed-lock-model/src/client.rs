@@ -1,20 +1,46 @@
 //! A modelled client: it drives the product's machines, and believes what they say.
 
+mod holding;
+
 use std::time::Duration;
 
 use distributed_lock_core::clock::Moment;
-use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
-use distributed_lock_redis::redlock::renewal::{Renewal, Renewed};
-use distributed_lock_redis::redlock::round::{Round, RoundCommand, RoundEvent, Verdict};
+use distributed_lock_redis::redlock::drawing::Drawing;
+use distributed_lock_redis::redlock::release::{
+    QuorumRelease, ReleaseCommand, ReleaseEvent, Undone,
+};
+use distributed_lock_redis::redlock::renewal::Renewal;
+use distributed_lock_redis::redlock::round::{
+    LinkCommand, LinkEvent, Round, RoundCommand, RoundEnd, RoundEvent, Verdict,
+};
+use distributed_lock_redis::redlock::sent::{Effect, LinkId};
 use distributed_lock_redis::redlock::servers::{Quorum, ServerId, ServerSet};
-use distributed_lock_redis::redlock::tally::Answer;
 use distributed_lock_redis::redlock::timing::Timing;
 
 use crate::server::{Question, Reply};
 use crate::variant::{Bounds, Start, Variant};
 
-/// What a client wants to be sent.
-pub(crate) type Requests = Vec<(ServerId, Question)>;
+/// A request that leaves, of one of the client's rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    pub(crate) round: u8,
+    pub(crate) to: ServerId,
+    pub(crate) link: u8,
+    pub(crate) question: Question,
+}
+
+/// What a client sends.
+pub(crate) type Requests = Vec<Leaving>;
+
+/// A reply on a link that is still in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard {
+    pub(crate) round: u8,
+    pub(crate) from: ServerId,
+    pub(crate) link: u8,
+    pub(crate) question: Question,
+    pub(crate) reply: Reply,
+}
 
 /// A step of the model's time.
 pub(crate) fn at(step: u8) -> Moment {
@@ -33,14 +59,26 @@ fn timing(bounds: &Bounds) -> Timing {
 pub(crate) struct Client {
     pub(crate) round: u8,
     extensions: u8,
+    /// The link in use to each server.
+    links: Vec<u8>,
     stage: Stage,
+    undoing: Vec<Undoing>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Stage {
     Idle,
-    Asking(Round),
-    Holding { until: Moment, granted_by: u8, renewal: Option<Renewal>, token: Token },
+    Asking { round: Round, wakes: Moment },
+    Holding { round: Round, until: Moment, granted_by: u8, renewal: Option<Renewal>, token: Token },
+}
+
+/// A round that is being undone, until every server has confirmed it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Undoing {
+    number: u8,
+    round: Round,
+    release: QuorumRelease,
+    result: Option<Undone>,
 }
 
 /// The fencing token of a hold.
@@ -54,7 +92,9 @@ enum Token {
 
 impl Client {
     pub(crate) fn new(bounds: &Bounds) -> Self {
-        Self { round: 0, extensions: bounds.extensions, stage: Stage::Idle }
+        let links = vec![0; usize::from(bounds.servers)];
+        let (stage, undoing) = (Stage::Idle, Vec::new());
+        Self { round: 0, extensions: bounds.extensions, links, stage, undoing }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -95,12 +135,13 @@ impl Client {
         }
     }
 
-    pub(crate) fn draw(&mut self, bounds: &Bounds) -> Requests {
-        let Stage::Holding { token, .. } = &mut self.stage else { return Vec::new() };
-        let Token::No(tries) = token else { return Vec::new() };
-        let (drawing, commands) = Drawing::begin(Quorum::of(bounds.servers));
-        *token = Token::Drawing(*tries, drawing);
-        self.obey_draw(bounds, commands)
+    /// The link in use to a server.
+    pub(crate) fn link(&self, server: ServerId) -> u8 {
+        self.links[usize::from(server.0)]
+    }
+
+    fn leaving(&self, round: u8, to: ServerId, question: Question) -> Leaving {
+        Leaving { round, to, link: self.link(to), question }
     }
 
     pub(crate) fn begin(&mut self, variant: Variant, bounds: &Bounds, now: u8) -> Requests {
@@ -109,197 +150,223 @@ impl Client {
             _ => Quorum::of(bounds.servers),
         };
         self.round += 1;
-        let mut round = Round::new(quorum, timing(bounds), at(now));
-        let commands = round.on(at(now), RoundEvent::Begin);
-        self.stage = Stage::Asking(round);
-        self.obey(variant, bounds, now, commands)
-    }
-
-    pub(crate) fn extend(&mut self, variant: Variant, bounds: &Bounds, now: u8) -> Requests {
-        let Stage::Holding { renewal, granted_by, .. } = &mut self.stage else { return Vec::new() };
-        let quorum = match variant {
-            Variant::MajorityOfAcquired => Quorum::wrong(bounds.servers, *granted_by / 2 + 1),
-            _ => Quorum::of(bounds.servers),
-        };
-        self.extensions -= 1;
-        let begun = Renewal::begin(quorum, timing(bounds), at(now));
-        let pending = begun.pending();
-        *renewal = Some(begun);
-        pending.iter().map(|server| (server, Question::Extend)).collect()
+        let round = Round::new(quorum, timing(bounds));
+        self.stage = Stage::Asking { round, wakes: at(now) };
+        let all = Quorum::of(bounds.servers).all();
+        self.on_round(variant, bounds, now, RoundEvent::Begin(all))
     }
 
     /// Releases it, or loses interest.
-    pub(crate) fn end(&mut self, variant: Variant, bounds: &Bounds, now: u8) -> Requests {
-        match &mut self.stage {
-            Stage::Asking(round) => {
-                let commands = round.on(at(now), RoundEvent::Abandoned);
-                self.stage = Stage::Idle;
-                self.obey(variant, bounds, now, commands)
+    pub(crate) fn end(&mut self, variant: Variant, bounds: &Bounds) -> Requests {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            // Before its repair, the product forgot a round that was dropped.
+            Stage::Asking { .. } if variant == Variant::DroppedRoundForgotten => Vec::new(),
+            Stage::Asking { mut round, .. } => {
+                let servers = round.end(RoundEnd::Dropped);
+                self.undo(variant, bounds, round, servers)
             }
-            Stage::Holding { .. } => {
-                self.stage = Stage::Idle;
-                let all = Quorum::of(bounds.servers).all();
-                all.iter().map(|server| (server, Question::Undo)).collect()
+            Stage::Holding { mut round, .. } => {
+                let servers = round.end(RoundEnd::Whole);
+                self.undo(variant, bounds, round, servers)
             }
             Stage::Idle => Vec::new(),
         }
     }
 
+    /// Undoes the current round.
+    fn undo(
+        &mut self,
+        variant: Variant,
+        bounds: &Bounds,
+        round: Round,
+        servers: ServerSet,
+    ) -> Requests {
+        if variant == Variant::NoCleanUp
+            && round.granted().len() < Quorum::of(bounds.servers).majority()
+        {
+            return Vec::new();
+        }
+        let quorum = Quorum::of(bounds.servers);
+        let release = QuorumRelease::of(quorum, timing(bounds), servers, round.unanswered());
+        if release.left().is_empty() {
+            return Vec::new();
+        }
+        self.undoing.push(Undoing { number: self.round, round, release, result: None });
+        let last = self.undoing.len() - 1;
+        let requests = servers.iter().filter_map(|server| self.undo_on(last, server)).collect();
+        if bounds.leaves == 0 {
+            // Every request arrives in its order, so nothing is undone a second time.
+            self.undoing.pop();
+        }
+        requests
+    }
+
+    fn undo_on(&mut self, index: usize, server: ServerId) -> Option<Leaving> {
+        let link = self.link(server);
+        let undoing = &mut self.undoing[index];
+        let event = LinkEvent::Undo(server, LinkId(u64::from(link)));
+        let Some(LinkCommand::Undo { tombstone }) = undoing.round.on_link(event) else {
+            return None;
+        };
+        let number = undoing.number;
+        Some(self.leaving(number, server, Question::Undo { tombstone }))
+    }
+
+    /// The link to a server is reported closed: what is on its way there may arrive all the same, and
+    /// no reply comes.
+    pub(crate) fn leave(&mut self, server: ServerId, now: u8) -> Requests {
+        self.links[usize::from(server.0)] += 1;
+        let mut requests = Vec::new();
+        if let Stage::Asking { round, .. } = &mut self.stage
+            && round.unanswered().contains(server)
+        {
+            let link = LinkId(u64::from(self.links[usize::from(server.0)]));
+            if round.on_link(LinkEvent::Ask(server, link)) == Some(LinkCommand::Ask) {
+                requests.push(self.leaving(self.round, server, Question::Acquire));
+            }
+        }
+        for index in 0..self.undoing.len() {
+            if self.undoing[index].release.left().contains(server) {
+                requests.extend(self.on_release(index, now, ReleaseEvent::Failed(server)));
+            }
+        }
+        requests
+    }
+
+    fn on_release(&mut self, index: usize, now: u8, event: ReleaseEvent) -> Requests {
+        let mut requests = Vec::new();
+        for command in self.undoing[index].release.on(at(now), event) {
+            match command {
+                ReleaseCommand::UndoLater(server, until) => {
+                    let request = (at(now) < until).then(|| self.undo_on(index, server));
+                    requests.extend(request.flatten());
+                }
+                ReleaseCommand::Resolve(undone) => self.undoing[index].result = Some(undone),
+            }
+        }
+        requests
+    }
+
     /// Time has passed.
     pub(crate) fn on_time(&mut self, variant: Variant, bounds: &Bounds, now: u8) -> Requests {
         match &mut self.stage {
-            Stage::Asking(round) => {
-                let commands = round.on(at(now), RoundEvent::Tick);
-                self.obey(variant, bounds, now, commands)
+            Stage::Asking { wakes, .. } if at(now) >= *wakes => {
+                self.on_round(variant, bounds, now, RoundEvent::Tick)
             }
-            Stage::Holding { until, .. } if at(now) >= *until => self.end(variant, bounds, now),
+            Stage::Holding { until, .. } if at(now) >= *until => self.end(variant, bounds),
             Stage::Holding { renewal: Some(pending), .. } => {
                 let renewed = pending.on_tick(at(now));
-                self.on_renewed(variant, bounds, now, renewed)
+                self.on_renewed(variant, bounds, renewed)
             }
-            Stage::Holding { .. } | Stage::Idle => Vec::new(),
+            Stage::Asking { .. } | Stage::Holding { .. } | Stage::Idle => Vec::new(),
         }
     }
 
-    /// A server has answered a question of the current round.
+    /// A server has answered.
     pub(crate) fn on_reply(
         &mut self,
         variant: Variant,
         bounds: &Bounds,
         now: u8,
-        (server, question, reply): (ServerId, Question, Reply),
+        heard: Heard,
     ) -> Requests {
-        match (&mut self.stage, question) {
-            (Stage::Asking(round), Question::Acquire) => {
-                let event = match reply {
-                    Reply::Done => RoundEvent::Granted(server),
-                    Reply::Owner(owner) => RoundEvent::Refused(server, owner),
-                    _ => RoundEvent::Unknown(server),
-                };
-                let commands = round.on(at(now), event);
-                self.obey(variant, bounds, now, commands)
-            }
-            (Stage::Holding { granted_by, .. }, Question::Acquire) => {
-                *granted_by += u8::from(reply == Reply::Done);
+        let Heard { round, from, question, reply, .. } = heard;
+        if let Question::Undo { .. } = question {
+            let Some(index) = self.undoing.iter().position(|undoing| undoing.number == round)
+            else {
+                return Vec::new();
+            };
+            let event = match reply {
+                Reply::Done => ReleaseEvent::Undone(from),
+                _ => ReleaseEvent::HadNone(from),
+            };
+            let requests = self.on_release(index, now, event);
+            self.undoing.retain(|undoing| !undoing.release.left().is_empty());
+            return requests;
+        }
+        if round != self.round {
+            return Vec::new();
+        }
+        match question {
+            Question::Acquire => self.on_vote(variant, bounds, now, heard),
+            Question::AcquireAgain => {
+                if let Stage::Holding { round, granted_by, .. } = &mut self.stage {
+                    let effect =
+                        if reply == Reply::Done { Effect::MayHaveVoted } else { Effect::NoVote };
+                    round.on_link(LinkEvent::AnsweredAgain(from, effect));
+                    *granted_by += u8::from(reply == Reply::Done);
+                }
                 Vec::new()
             }
-            (Stage::Holding { renewal: Some(pending), .. }, Question::Extend) => {
-                let answer = match reply {
-                    Reply::Done => Answer::Yes,
-                    Reply::NotYours => Answer::No,
-                    _ => Answer::Unknown,
-                };
-                let renewed = pending.on_answer(server, answer);
-                self.on_renewed(variant, bounds, now, renewed)
-            }
-            // What was asked in an earlier try is of no more interest.
-            (Stage::Holding { token: Token::Drawing(this, drawing), .. }, Question::Step(of))
-                if of == *this =>
-            {
-                let mut commands = match reply {
-                    Reply::Counted(number) => drawing.on_step(server, Some(number)),
-                    Reply::NotYours => drawing.on_step(server, None),
-                    _ => drawing.on_unknown(server),
-                };
-                if let (Variant::TokenNotWrittenBack, Some(DrawingCommand::Raise(_, number))) =
-                    (variant, commands.first().copied())
-                {
-                    commands = vec![DrawingCommand::Drawn(number)];
-                }
-                self.obey_draw(bounds, commands)
-            }
-            (
-                Stage::Holding { token: Token::Drawing(this, drawing), .. },
-                Question::Raise(of, _),
-            ) if of == *this => {
-                let raised = match reply {
-                    Reply::Counted(_) => Some(Raised::Yes),
-                    Reply::NotYours => Some(Raised::NotOwner),
-                    Reply::Behind => Some(Raised::Behind),
-                    _ => None,
-                };
-                let commands = match raised {
-                    Some(raised) => drawing.on_raise(server, raised),
-                    None => drawing.on_unknown(server),
-                };
-                self.obey_draw(bounds, commands)
-            }
-            _ => Vec::new(),
+            _ => self.on_held_reply(variant, bounds, (from, question, reply)),
         }
     }
 
-    fn obey_draw(&mut self, bounds: &Bounds, commands: Vec<DrawingCommand>) -> Requests {
-        let Stage::Holding { token, .. } = &mut self.stage else { return Vec::new() };
-        // It begins, perhaps anew.
-        if let (Token::Drawing(tries, _), Some(DrawingCommand::Step(_))) =
-            (&mut *token, commands.first())
-        {
-            *tries += 1;
-        }
-        let mut requests = Vec::new();
-        for command in commands {
-            let Token::Drawing(tries, _) = token else { break };
-            match command {
-                DrawingCommand::Step(_) if *tries > bounds.draws => *token = Token::No(*tries),
-                DrawingCommand::Step(server) => requests.push((server, Question::Step(*tries))),
-                DrawingCommand::Raise(server, number) => {
-                    requests.push((server, Question::Raise(*tries, number)));
-                }
-                DrawingCommand::Drawn(number) => *token = Token::Drawn(number),
-                DrawingCommand::Gone | DrawingCommand::TooFew => *token = Token::No(*tries),
+    fn on_vote(&mut self, variant: Variant, bounds: &Bounds, now: u8, heard: Heard) -> Requests {
+        let Heard { from, link, reply, .. } = heard;
+        let effect = if reply == Reply::Done { Effect::MayHaveVoted } else { Effect::NoVote };
+        let round = match &mut self.stage {
+            Stage::Asking { round, .. } => round,
+            Stage::Holding { round, granted_by, .. } => {
+                *granted_by += u8::from(reply == Reply::Done);
+                round
             }
+            Stage::Idle => return Vec::new(),
+        };
+        // Before its repair, the product took an answer for one on every link.
+        let first = if variant == Variant::AnswerForAllLinks { 0 } else { link };
+        for link in first..=link {
+            round.on_link(LinkEvent::Answered(from, LinkId(u64::from(link)), effect));
         }
-        requests
+        let event = match reply {
+            Reply::Done => RoundEvent::Granted(from),
+            Reply::Owner(owner) => RoundEvent::Refused(from, owner),
+            _ => RoundEvent::Unknown(from),
+        };
+        match self.stage {
+            Stage::Asking { .. } => self.on_round(variant, bounds, now, event),
+            Stage::Holding { .. } | Stage::Idle => Vec::new(),
+        }
     }
 
-    fn on_renewed(
+    /// Takes an event of the current round and carries out its commands.
+    fn on_round(
         &mut self,
         variant: Variant,
         bounds: &Bounds,
         now: u8,
-        renewed: Option<Renewed>,
+        event: RoundEvent,
     ) -> Requests {
-        let Stage::Holding { until, renewal, .. } = &mut self.stage else { return Vec::new() };
-        match renewed {
-            Some(Renewed::Extended(lease)) => {
-                *until = lease.deadline().max(*until);
-                let missing = renewal.take().map(|renewal| renewal.missing());
-                return missing
-                    .into_iter()
-                    .flat_map(ServerSet::iter)
-                    .map(|server| (server, Question::Acquire))
-                    .collect();
-            }
-            Some(Renewed::Unknown) => *renewal = None,
-            Some(Renewed::Refused) => return self.end(variant, bounds, now),
-            None => {}
-        }
-        Vec::new()
-    }
-
-    fn obey(
-        &mut self,
-        variant: Variant,
-        bounds: &Bounds,
-        now: u8,
-        commands: Vec<RoundCommand>,
-    ) -> Requests {
-        let mut requests = Vec::new();
-        for command in commands {
+        let Stage::Asking { round, wakes } = &mut self.stage else { return Vec::new() };
+        let (mut asks, mut verdict, mut undo) = (ServerSet::NONE, None, ServerSet::NONE);
+        for command in round.on(at(now), event) {
             match command {
-                RoundCommand::Ask(server) => requests.push((server, Question::Acquire)),
-                RoundCommand::Undo(_) if variant == Variant::NoCleanUp => {}
-                // Nothing is undone of what is believed to be held.
-                RoundCommand::Undo(_) if self.holds(now) => {}
-                RoundCommand::Undo(server) => requests.push((server, Question::Undo)),
-                RoundCommand::WakeAt(_) => {}
-                RoundCommand::Resolve(verdict) => self.resolve(variant, bounds, now, verdict),
+                RoundCommand::Ask(server) => drop(asks.insert(server)),
+                RoundCommand::WakeAt(moment) => *wakes = moment,
+                RoundCommand::Resolve(resolved) => verdict = Some(resolved),
+                RoundCommand::Undo(server) => drop(undo.insert(server)),
             }
+        }
+        let on_link = |server: &ServerId| {
+            let link = LinkId(u64::from(self.links[usize::from(server.0)]));
+            round.on_link(LinkEvent::Ask(*server, link)) == Some(LinkCommand::Ask)
+        };
+        let asks: Vec<_> = asks.iter().filter(on_link).collect();
+        let asking = asks.iter().map(|server| self.leaving(self.round, *server, Question::Acquire));
+        let mut requests: Requests = asking.collect();
+        if let Some(verdict) = verdict {
+            requests.extend(self.resolve(variant, bounds, now, (verdict, undo)));
         }
         requests
     }
 
-    fn resolve(&mut self, variant: Variant, bounds: &Bounds, now: u8, verdict: Verdict) {
+    fn resolve(
+        &mut self,
+        variant: Variant,
+        bounds: &Bounds,
+        now: u8,
+        (verdict, undo): (Verdict, ServerSet),
+    ) -> Requests {
         let is_unchecked = variant == Variant::NoValidityCheck;
         let until = match verdict {
             Verdict::Granted(_) | Verdict::TooSlow if is_unchecked => Some(at(now + bounds.expiry)),
@@ -307,12 +374,12 @@ impl Client {
             _ => None,
         };
         let granted_by = bounds.servers / 2 + 1;
-        self.stage = match until {
-            Some(until) => {
-                let token = Token::No(0);
-                Stage::Holding { until, granted_by, renewal: None, token }
-            }
-            None => Stage::Idle,
+        let Stage::Asking { round, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return Vec::new();
         };
+        let Some(until) = until else { return self.undo(variant, bounds, round, undo) };
+        let (renewal, token) = (None, Token::No(0));
+        self.stage = Stage::Holding { round, until, granted_by, renewal, token };
+        Vec::new()
     }
 }

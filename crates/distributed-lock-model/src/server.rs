@@ -2,7 +2,7 @@
 
 use distributed_lock_redis::redlock::round::OwnerId;
 
-use crate::variant::Variant;
+use crate::variant::{Bounds, Variant};
 
 /// Which round of which client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,8 +15,12 @@ pub(crate) struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Question {
     Acquire,
+    /// For a vote that a held lock does not have.
+    AcquireAgain,
     Extend,
-    Undo,
+    Undo {
+        tombstone: bool,
+    },
     /// To step the counter, for this try of a draw.
     Step(u8),
     /// To raise the counter to a number, for this try of a draw.
@@ -36,7 +40,8 @@ pub(crate) enum Reply {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Server {
-    held: Option<(Attempt, u8)>,
+    /// The owners and when they end, sorted: one, or any number of readers.
+    held: Vec<(Attempt, u8)>,
     /// Rounds that were given up, sorted: a late request finds them.
     tombstones: Vec<Attempt>,
     /// Until when it is not to be counted, because it may have forgotten locks.
@@ -53,12 +58,12 @@ impl Server {
     }
 
     pub(crate) fn is_held_by(&self, client: u8) -> bool {
-        self.held.is_some_and(|(attempt, _)| attempt.client == client)
+        self.held.iter().any(|(attempt, _)| attempt.client == client)
     }
 
     /// What has run out is gone.
     pub(crate) fn on_time(&mut self, now: u8) {
-        self.held = self.held.filter(|(_, ends)| *ends > now);
+        self.held.retain(|(_, ends)| *ends > now);
     }
 
     /// It comes back without its data.
@@ -69,43 +74,50 @@ impl Server {
     /// Its clock jumps over every expiry.
     pub(crate) fn jump(&mut self, expiry: u8) {
         self.ahead += expiry;
-        self.held = None;
+        self.held.clear();
+    }
+
+    fn lasts(&mut self, owner: Attempt, until: u8) {
+        self.held.retain(|(other, _)| *other != owner);
+        self.held.push((owner, until));
+        self.held.sort_unstable();
     }
 
     pub(crate) fn on(
         &mut self,
         variant: Variant,
-        (now, expiry): (u8, u8),
+        (now, bounds): (u8, &Bounds),
         from: Attempt,
         question: Question,
     ) -> Reply {
-        let is_own = self.held.is_some_and(|(attempt, _)| attempt == from);
+        let is_own = self.held.iter().any(|(owner, _)| *owner == from);
         match question {
-            Question::Acquire if self.tombstones.contains(&from) => Reply::Nothing,
-            Question::Acquire => match self.held {
-                Some((other, _)) if !is_own => {
+            Question::Acquire | Question::AcquireAgain if self.tombstones.contains(&from) => {
+                Reply::Nothing
+            }
+            Question::Acquire | Question::AcquireAgain => match self.held.first() {
+                Some((other, _)) if !is_own && !bounds.are_readers => {
                     Reply::Owner(OwnerId(u64::from(other.client) << 8 | u64::from(other.round)))
                 }
                 _ => {
-                    self.held = Some((from, now + expiry));
+                    self.lasts(from, now + bounds.expiry);
                     Reply::Done
                 }
             },
-            Question::Undo => {
-                if variant != Variant::LateRequestsTaken && !self.tombstones.contains(&from) {
+            Question::Undo { tombstone } => {
+                let leaves = tombstone && variant != Variant::LateRequestsTaken;
+                if leaves && !self.tombstones.contains(&from) {
                     self.tombstones.push(from);
                     self.tombstones.sort_unstable();
                 }
-                if is_own {
-                    self.held = None;
-                }
-                Reply::Done
+                self.held.retain(|(owner, _)| *owner != from);
+                if is_own { Reply::Done } else { Reply::NotYours }
             }
             Question::Extend | Question::Step(_) | Question::Raise(..) if !is_own => {
                 Reply::NotYours
             }
             Question::Extend => {
-                self.held = Some((from, now + expiry));
+                self.lasts(from, now + bounds.expiry);
                 Reply::Done
             }
             Question::Step(_) => {

@@ -13,6 +13,11 @@ pub enum Variant {
     NoCleanUp,
     /// A request that arrives after it was undone is not recognized.
     LateRequestsTaken,
+    /// A round that is dropped is forgotten, as the product did before its repair: a reader gets the lock
+    /// in the next round and releases it, and the votes of the first are nobody's.
+    DroppedRoundForgotten,
+    /// An answer on one link is taken for one on each, as the product did before its repair.
+    AnswerForAllLinks,
     /// A server that restarted without its data counts at once.
     RestartCounted,
     /// An extension needs a majority of the servers that have granted the lock.
@@ -28,12 +33,14 @@ pub enum Variant {
 
 impl Variant {
     /// All, the right one first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Right,
         Self::NoValidityCheck,
         Self::QuorumTooSmall,
         Self::NoCleanUp,
         Self::LateRequestsTaken,
+        Self::DroppedRoundForgotten,
+        Self::AnswerForAllLinks,
         Self::RestartCounted,
         Self::MajorityOfAcquired,
         Self::TokenNotWrittenBack,
@@ -50,6 +57,8 @@ impl Variant {
             Self::QuorumTooSmall => "quorum too small",
             Self::NoCleanUp => "no clean-up",
             Self::LateRequestsTaken => "late requests taken",
+            Self::DroppedRoundForgotten => "a dropped round forgotten (before its repair)",
+            Self::AnswerForAllLinks => "an answer on one link for all (before its repair)",
             Self::RestartCounted => "restart without memory counted",
             Self::MajorityOfAcquired => "majority of the acquired only",
             Self::TokenNotWrittenBack => "token not written back",
@@ -76,12 +85,18 @@ pub struct Bounds {
     pub servers: u8,
     /// Where it begins.
     pub start: Start,
+    /// How many clients there are.
+    pub clients: u8,
     /// How often each client may begin a round.
     pub rounds: u8,
     /// How often the first client may extend what it holds.
     pub extensions: u8,
     /// How many replies may be lost; a lost request is one that never arrives.
     pub losses: u8,
+    /// How often a client may be told that a link is closed while what it has sent may still arrive.
+    pub leaves: u8,
+    /// Whether all clients are readers, who may hold at the same time.
+    pub are_readers: bool,
     /// How many times servers may restart without their data.
     pub restarts: u8,
     /// How many times servers' clocks may jump over every lease.
@@ -102,10 +117,13 @@ impl Bounds {
     pub fn rounds() -> Self {
         Self {
             servers: 3,
+            clients: 2,
             start: Start::Free,
             rounds: 1,
             extensions: 0,
             losses: 0,
+            leaves: 0,
+            are_readers: false,
             restarts: 0,
             jumps: 0,
             draws: 0,
@@ -119,6 +137,20 @@ impl Bounds {
     #[must_use]
     pub fn hold() -> Self {
         Self { start: Start::Held, extensions: 1, losses: 1, restarts: 1, ..Self::rounds() }
+    }
+
+    /// Three servers, two clients, a hold and the next: a link is left, and what was sent on it arrives
+    /// late.
+    #[must_use]
+    pub fn links() -> Self {
+        Self { start: Start::Held, leaves: 1, ends: 2, ..Self::rounds() }
+    }
+
+    /// Three servers, a reader: it may drop its first round and begin another, and a link is left.
+    #[must_use]
+    pub fn readers() -> Self {
+        let (clients, rounds) = (1, 2);
+        Self { clients, rounds, are_readers: true, leaves: 1, expiry: 1, ends: 1, ..Self::rounds() }
     }
 
     /// Five servers, two clients: a hold that is extended.
@@ -157,6 +189,8 @@ impl Bounds {
     pub fn telling(variant: Variant) -> Self {
         match variant {
             Variant::RestartCounted => Self::hold(),
+            Variant::LateRequestsTaken | Variant::AnswerForAllLinks => Self::links(),
+            Variant::DroppedRoundForgotten => Self::readers(),
             // Among three servers a majority of two is two.
             Variant::MajorityOfAcquired => Self::five(),
             Variant::TokenNotWrittenBack => Self::tokens(),
@@ -174,12 +208,14 @@ impl std::fmt::Display for Bounds {
             Start::Free => "free",
             Start::Held => "held",
         };
-        write!(f, "{servers} servers, {start} at first, lease {expiry} of {ends} steps")?;
-        let Self { extensions, losses, restarts, jumps, draws, .. } = self;
+        let readers = if self.are_readers { ", readers" } else { "" };
+        write!(f, "{servers} servers, {start} at first{readers}, lease {expiry} of {ends} steps")?;
+        let Self { extensions, losses, leaves, restarts, jumps, draws, .. } = self;
         let counts = [
             (rounds, "round"),
             (extensions, "extension"),
             (losses, "lost reply"),
+            (leaves, "link left"),
             (restarts, "restart"),
             (jumps, "clock jump"),
             (draws, "draw"),

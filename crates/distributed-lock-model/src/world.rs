@@ -1,15 +1,13 @@
 //! Clients, servers and what is on its way between them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use distributed_lock_redis::redlock::servers::ServerId;
 use stateright::{Model, Property};
 
-use crate::client::{Client, Requests};
+use crate::client::{Client, Heard, Requests};
 use crate::server::{Attempt, Question, Reply, Server};
 use crate::variant::{Bounds, Start, Variant};
-
-const CLIENTS: u8 = 2;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct World {
@@ -22,19 +20,27 @@ pub(crate) struct State {
     now: u8,
     clients: Vec<Client>,
     servers: Vec<Server>,
-    /// Requests on their way, which may overtake each other.
-    requests: BTreeSet<Request>,
+    /// Requests on their way on each link, which keeps their order.
+    links: BTreeMap<Link, Vec<Request>>,
     losses: u8,
+    leaves: u8,
     restarts: u8,
     jumps: u8,
     /// Who was granted the lock, in turn, and which token they have drawn.
     grants: Vec<(u8, Option<u64>)>,
 }
 
+/// A connection of a client to a server, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Link {
+    client: u8,
+    server: u8,
+    number: u8,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Request {
-    from: Attempt,
-    to: u8,
+    round: u8,
     question: Question,
 }
 
@@ -45,8 +51,11 @@ pub(crate) enum Action {
     Draw(u8),
     /// A release, or a future that is dropped.
     End(u8),
-    Arrive(Request),
-    ArriveButLoseReply(Request),
+    /// The next request on a link.
+    Arrive(Link),
+    ArriveButLoseReply(Link),
+    /// The link in use is reported closed.
+    Leave(u8, u8),
     Restart(u8),
     Jump(u8),
     TimePasses,
@@ -54,10 +63,21 @@ pub(crate) enum Action {
 
 impl State {
     fn send(&mut self, client: u8, requests: Requests) {
-        let from = Attempt { client, round: self.clients[usize::from(client)].round };
-        for (server, question) in requests {
-            self.requests.insert(Request { from, to: server.0, question });
+        for leaving in requests {
+            let link = Link { client, server: leaving.to.0, number: leaving.link };
+            let request = Request { round: leaving.round, question: leaving.question };
+            self.links.entry(link).or_default().push(request);
         }
+    }
+
+    /// The next request on a link.
+    fn take(&mut self, link: Link) -> Option<Request> {
+        let on_it = self.links.get_mut(&link)?;
+        let request = on_it.remove(0);
+        if on_it.is_empty() {
+            self.links.remove(&link);
+        }
+        Some(request)
     }
 
     fn holders(&self) -> usize {
@@ -75,38 +95,41 @@ impl State {
 
     /// A client that is done, with nothing of its on its way, has nothing at any server.
     fn is_clean(&self) -> bool {
-        (0..CLIENTS).all(|client| {
-            !self.clients[usize::from(client)].is_idle()
-                || self.requests.iter().any(|request| request.from.client == client)
+        (0..).zip(&self.clients).all(|(client, its)| {
+            !its.is_idle()
+                || self.links.keys().any(|link| link.client == client)
                 || !self.servers.iter().any(|server| server.is_held_by(client))
         })
     }
 }
 
 impl World {
-    fn arrive(&self, state: &mut State, request: Request, is_heard: bool) {
-        let Request { from, to, question } = request;
-        let (now, server) = (state.now, &mut state.servers[usize::from(to)]);
-        state.requests.remove(&request);
+    fn arrive(&self, state: &mut State, link: Link, is_heard: bool) {
+        let Some(Request { round, question }) = state.take(link) else { return };
+        let (now, server) = (state.now, &mut state.servers[usize::from(link.server)]);
         let is_new = self.variant != Variant::RestartCounted && server.new_until > now;
-        // Who is new is not asked for anything but to undo.
-        let reply = match is_new && question != Question::Undo {
+        let is_undo = matches!(question, Question::Undo { .. });
+        let from = Attempt { client: link.client, round };
+        // A new server is not asked for anything but to undo.
+        let reply = match is_new && !is_undo {
             true => Reply::Nothing,
-            false => server.on(self.variant, (now, self.bounds.expiry), from, question),
+            false => server.on(self.variant, (now, &self.bounds), from, question),
         };
-        let client = &mut state.clients[usize::from(from.client)];
-        if is_heard && from.round == client.round {
-            let heard = (ServerId(to), question, reply);
+        let client = &mut state.clients[usize::from(link.client)];
+        let server = ServerId(link.server);
+        // Nothing is heard on a link that was left.
+        if is_heard && client.link(server) == link.number {
+            let heard = Heard { round, from: server, link: link.number, question, reply };
             let held = client.holds(now);
             let requests = client.on_reply(self.variant, &self.bounds, now, heard);
             if !held && client.holds(now) {
-                state.grants.push((from.client, None));
+                state.grants.push((link.client, None));
             }
             if let Some(token) = client.token() {
-                let last = state.grants.iter_mut().rfind(|(client, _)| *client == from.client);
+                let last = state.grants.iter_mut().rfind(|(client, _)| *client == link.client);
                 last.into_iter().for_each(|(_, drawn)| *drawn = Some(token));
             }
-            state.send(from.client, requests);
+            state.send(link.client, requests);
         }
     }
 }
@@ -120,10 +143,11 @@ impl Model for World {
         let server = |number| Server::new(if number == 0 { self.bounds.ahead } else { 0 });
         let mut state = State {
             now: 0,
-            clients: (0..CLIENTS).map(|_| Client::new(&self.bounds)).collect(),
+            clients: (0..self.bounds.clients).map(|_| Client::new(&self.bounds)).collect(),
             servers: (0..self.bounds.servers).map(server).collect(),
-            requests: BTreeSet::new(),
+            links: BTreeMap::new(),
             losses: self.bounds.losses,
+            leaves: self.bounds.leaves,
             restarts: self.bounds.restarts,
             jumps: self.bounds.jumps,
             grants: Vec::new(),
@@ -132,10 +156,10 @@ impl Model for World {
             let requests = state.clients[0].begin(self.variant, &self.bounds, 0);
             state.send(0, requests);
             let majority = self.bounds.servers / 2 + 1;
-            for request in state.requests.clone() {
-                match request.to < majority {
-                    true => self.arrive(&mut state, request, true),
-                    false => drop(state.requests.remove(&request)),
+            for link in state.links.clone().into_keys() {
+                match link.server < majority {
+                    true => self.arrive(&mut state, link, true),
+                    false => drop(state.links.remove(&link)),
                 }
             }
         }
@@ -143,7 +167,7 @@ impl Model for World {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        for (number, client) in (0..CLIENTS).zip(&state.clients) {
+        for (number, client) in (0..self.bounds.clients).zip(&state.clients) {
             // The clients are alike: the first begins.
             let is_first = number == 0 || state.clients[0].round > 0;
             if is_first && client.may_begin(&self.bounds) {
@@ -159,12 +183,21 @@ impl Model for World {
                 actions.push(Action::End(number));
             }
         }
-        for request in &state.requests {
-            actions.push(Action::Arrive(*request));
+        for (link, requests) in &state.links {
+            actions.push(Action::Arrive(*link));
             // A lost request is one that never arrives; to undo is tried until it is confirmed.
-            if state.losses > 0 && request.question != Question::Undo {
-                actions.push(Action::ArriveButLoseReply(*request));
+            let is_undo = matches!(requests[0].question, Question::Undo { .. });
+            if state.losses > 0 && !is_undo {
+                actions.push(Action::ArriveButLoseReply(*link));
             }
+        }
+        if state.leaves > 0 {
+            let all = (0..self.bounds.clients).flat_map(|client| {
+                (0..self.bounds.servers).map(move |server| Link { client, server, number: 0 })
+            });
+            // A link that carries nothing may be left without anything to be late.
+            let carries = all.filter(|link| state.links.contains_key(link));
+            actions.extend(carries.map(|link| Action::Leave(link.client, link.server)));
         }
         if state.restarts > 0 {
             actions.extend((0..self.bounds.servers).map(Action::Restart));
@@ -194,19 +227,24 @@ impl Model for World {
                 state.send(client, requests);
             }
             Action::End(client) => {
-                let requests = state.clients[usize::from(client)].end(variant, bounds, now);
+                let requests = state.clients[usize::from(client)].end(variant, bounds);
                 state.send(client, requests);
             }
-            Action::Arrive(request) => self.arrive(&mut state, request, true),
-            Action::ArriveButLoseReply(request) => {
+            Action::Arrive(link) => self.arrive(&mut state, link, true),
+            Action::ArriveButLoseReply(link) => {
                 state.losses -= 1;
-                self.arrive(&mut state, request, false);
+                self.arrive(&mut state, link, false);
+            }
+            Action::Leave(client, server) => {
+                state.leaves -= 1;
+                let requests = state.clients[usize::from(client)].leave(ServerId(server), now);
+                state.send(client, requests);
             }
             Action::Restart(server) => {
                 state.restarts -= 1;
                 state.servers[usize::from(server)].restart(now, bounds.expiry);
                 // Its connections are gone, and what was on its way on them.
-                state.requests.retain(|request| request.to != server);
+                state.links.retain(|link, _| link.server != server);
             }
             Action::Jump(server) => {
                 state.jumps -= 1;
@@ -216,7 +254,7 @@ impl Model for World {
                 state.now += 1;
                 let now = state.now;
                 state.servers.iter_mut().for_each(|server| server.on_time(now));
-                for client in 0..CLIENTS {
+                for client in 0..self.bounds.clients {
                     let requests = state.clients[usize::from(client)].on_time(variant, bounds, now);
                     state.send(client, requests);
                 }
@@ -236,7 +274,8 @@ impl Model for World {
             _ => Property::sometimes("two in turn", |_, state: &State| state.drawn().count() > 1),
         };
         // No lease stands a clock that jumps; tokens do.
-        let is_forgiven = self.bounds.jumps > 0 && self.variant == Variant::Right;
+        let is_forgiven =
+            self.bounds.are_readers || self.bounds.jumps > 0 && self.variant == Variant::Right;
         match is_forgiven {
             true => vec![grow, clean, in_turn],
             false => vec![single, grow, clean, in_turn],

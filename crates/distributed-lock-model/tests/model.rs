@@ -26,7 +26,7 @@ const TWO: &str = "one holder at most";
 
 #[test]
 fn redlock_holds_in_every_state() {
-    for bounds in [Bounds::rounds(), Bounds::hold()] {
+    for bounds in [Bounds::rounds(), Bounds::hold(), Bounds::links(), Bounds::readers()] {
         holds(check(Variant::Right, bounds));
     }
 }
@@ -46,6 +46,8 @@ fn every_known_mistake_is_found() {
         (Variant::QuorumTooSmall, TWO),
         (Variant::NoCleanUp, left),
         (Variant::LateRequestsTaken, left),
+        (Variant::DroppedRoundForgotten, left),
+        (Variant::AnswerForAllLinks, left),
         (Variant::RestartCounted, TWO),
         (Variant::MajorityOfAcquired, TWO),
         (Variant::TokenNotWrittenBack, "tokens grow"),

@@ -7,12 +7,15 @@ use std::time::Duration;
 use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_redis::redlock::contest::{Contest, ContestCommand};
 use distributed_lock_redis::redlock::drawing::{Drawing, DrawingCommand, Raised};
+use distributed_lock_redis::redlock::release::{QuorumRelease, ReleaseCommand, ReleaseEvent};
 use distributed_lock_redis::redlock::renewal::{Renewal, Renewed};
-use distributed_lock_redis::redlock::round::{OwnerId, Round, RoundCommand, RoundEvent, Verdict};
+use distributed_lock_redis::redlock::round::{
+    LinkCommand, LinkEvent, OwnerId, Round, RoundCommand, RoundEnd, RoundEvent, Verdict,
+};
+use distributed_lock_redis::redlock::sent::{Effect, LinkId};
 use distributed_lock_redis::redlock::servers::{Quorum, ServerId, ServerSet};
 use distributed_lock_redis::redlock::tally::Answer;
 use distributed_lock_redis::redlock::timing::Timing;
-use distributed_lock_redis::redlock::undoing::Undoing;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,9 +67,11 @@ impl Store {
                 }
             },
             UNDO => {
-                self.undone.push(owner);
+                if number == 1 {
+                    self.undone.push(owner);
+                }
                 self.held = self.held.filter(|_| !is_own);
-                [DONE, 0]
+                if is_own { [DONE, 0] } else { [OTHER, 0] }
             }
             _ if !is_own => [OTHER, 0],
             EXTEND => {
@@ -197,9 +202,10 @@ pub(crate) async fn client(
         let mut contest = Contest::until(clock.now().after(Duration::from_secs(2)));
         let owner = loop {
             let owner: u64 = random.random();
-            let (verdict, sent) = round(quorum, timing, owner).await;
+            let (verdict, round) = round(quorum, timing, owner).await;
+            let sent = round.begun();
             match verdict {
-                Verdict::Granted(lease) => break Some((owner, lease)),
+                Verdict::Granted(lease) => break Some((owner, lease, round)),
                 Verdict::Split => match contest.on_split(clock.now(), sent, random.random()) {
                     ContestCommand::AgainAt(at) => {
                         tokio::time::sleep(at.since(clock.now())).await;
@@ -209,7 +215,7 @@ pub(crate) async fn client(
                 _ => break None,
             }
         };
-        if let Some((owner, lease)) = owner {
+        if let Some((owner, lease, round)) = owner {
             let from = clock.now();
             let drawn = draw(quorum, timing, owner).await;
             let most = if random.random_bool(0.1) { 1_000 } else { 60 };
@@ -222,7 +228,7 @@ pub(crate) async fn client(
             {
                 holds.0.lock().unwrap().push((from, until, token));
             }
-            release(quorum, owner).await;
+            release((quorum, timing), round, owner).await;
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..80))).await;
     }
@@ -275,16 +281,55 @@ async fn renew(quorum: Quorum, timing: Timing, owner: u64) -> Renewed {
     }
 }
 
-/// Goes on in the background until every server has confirmed it; waits a little for those who do.
-async fn release(quorum: Quorum, owner: u64) {
+/// Ends a hold; waits a little for the servers that confirm it.
+async fn release((quorum, timing): (Quorum, Timing), mut round: Round, owner: u64) {
+    let servers = round.end(RoundEnd::Whole);
+    undo((quorum, timing), round, servers, owner).await;
+}
+
+/// Undoes a round. It goes on in the background until every server has confirmed it, or what it may
+/// have there has run out; this waits a little.
+async fn undo(
+    (quorum, timing): (Quorum, Timing),
+    mut round: Round,
+    servers: ServerSet,
+    owner: u64,
+) {
+    let mut release = QuorumRelease::of(quorum, timing, servers, round.unanswered());
     let all = tokio::spawn(async move {
-        let mut undoing = Undoing::everywhere(quorum);
-        while !undoing.left().is_empty() {
-            let left = undoing.left();
-            let mut answers = ask_each(left.iter().map(|server| (server, [UNDO, owner, 0])));
+        let (mut due, mut link, mut result) = (servers, 1_000, None);
+        while !due.is_empty() {
+            link += 1;
+            let mut asks = Vec::new();
+            for server in due.iter() {
+                // Each request is on a connection of its own, so one that is late may come after it.
+                match round.on_link(LinkEvent::Undo(server, LinkId(link))) {
+                    Some(LinkCommand::Undo { tombstone }) => {
+                        asks.push((server, [UNDO, owner, u64::from(tombstone)]));
+                    }
+                    Some(LinkCommand::Ask) | None => panic!("it is over"),
+                }
+            }
+            let mut answers = ask_each(asks.into_iter());
+            due = ServerSet::NONE;
             while let Some((server, reply)) = answers.recv().await {
-                let answer = if reply.is_ok() { Answer::Yes } else { Answer::Unknown };
-                undoing.on_answer(server, answer);
+                let event = match reply {
+                    Ok([DONE, _]) => ReleaseEvent::Undone(server),
+                    Ok(_) => ReleaseEvent::HadNone(server),
+                    Err(_) => ReleaseEvent::Failed(server),
+                };
+                for command in release.on(clock().now(), event) {
+                    match command {
+                        ReleaseCommand::UndoLater(server, until) if clock().now() < until => {
+                            due.insert(server);
+                        }
+                        // What it may have there has run out.
+                        ReleaseCommand::UndoLater(_, until) => assert!(clock().now() >= until),
+                        ReleaseCommand::Resolve(undone) => {
+                            assert_eq!(result.replace(undone), None, "it comes once");
+                        }
+                    }
+                }
             }
             tokio::time::sleep(EXPIRY / 8).await;
         }
@@ -292,46 +337,53 @@ async fn release(quorum: Quorum, owner: u64) {
     let _ = tokio::time::timeout(EXPIRY / 4, all).await;
 }
 
-async fn round(quorum: Quorum, timing: Timing, owner: u64) -> (Verdict, Moment) {
+async fn round(quorum: Quorum, timing: Timing, owner: u64) -> (Verdict, Round) {
     let clock = clock();
-    let mut round = Round::new(quorum, timing, clock.now());
-    let mut commands = round.on(clock.now(), RoundEvent::Begin);
-    let asked = commands.iter().filter_map(|command| match command {
-        RoundCommand::Ask(server) => Some((*server, [ACQUIRE, owner, 0])),
-        _ => None,
-    });
-    let mut answers = ask_each(asked);
-    let patience = tokio::time::sleep(timing.patience);
-    tokio::pin!(patience);
+    let mut round = Round::new(quorum, timing);
+    let (mut asks, mut wakes) = (Vec::new(), clock.now());
+    let mut answers = None;
+    let mut event = RoundEvent::Begin(quorum.all());
     loop {
-        let undo_at = commands.iter().filter_map(|command| match command {
-            RoundCommand::Undo(server) => Some(*server),
-            _ => None,
-        });
-        let undo_at: ServerSet = undo_at.collect();
-        for command in &commands {
-            if let RoundCommand::Resolve(verdict) = command {
-                undo(undo_at, owner).await;
-                return (*verdict, round.sent());
+        let (mut verdict, mut undone) = (None, ServerSet::NONE);
+        for command in round.on(clock.now(), event) {
+            match command {
+                RoundCommand::Ask(server) => {
+                    let asked = round.on_link(LinkEvent::Ask(server, LinkId(0)));
+                    assert_eq!(asked, Some(LinkCommand::Ask));
+                    asks.push((server, [ACQUIRE, owner, 0]));
+                }
+                RoundCommand::WakeAt(at) => wakes = at,
+                RoundCommand::Resolve(resolved) => verdict = Some(resolved),
+                RoundCommand::Undo(server) => drop(undone.insert(server)),
             }
         }
-        let event = tokio::select! {
-            Some((server, reply)) = answers.recv() => match reply {
-                Ok([DONE, _]) => RoundEvent::Granted(server),
-                Ok([OTHER, holder]) => RoundEvent::Refused(server, OwnerId(holder)),
-                _ => RoundEvent::Unknown(server),
-            },
-            () = &mut patience => RoundEvent::Tick,
+        if let Some(verdict) = verdict {
+            if !matches!(verdict, Verdict::Granted(_)) {
+                undo((quorum, timing), round.clone(), undone, owner).await;
+            }
+            return (verdict, round);
+        }
+        let answers =
+            answers.get_or_insert_with(|| ask_each(std::mem::take(&mut asks).into_iter()));
+        event = tokio::select! {
+            Some((server, reply)) = answers.recv() => {
+                let effect = match reply {
+                    Ok([DONE, _]) => Some(Effect::MayHaveVoted),
+                    Ok(_) => Some(Effect::NoVote),
+                    Err(_) => None,
+                };
+                if let Some(effect) = effect {
+                    round.on_link(LinkEvent::Answered(server, LinkId(0), effect));
+                }
+                match reply {
+                    Ok([DONE, _]) => RoundEvent::Granted(server),
+                    Ok([OTHER, holder]) => RoundEvent::Refused(server, OwnerId(holder)),
+                    _ => RoundEvent::Unknown(server),
+                }
+            }
+            () = tokio::time::sleep(wakes.since(clock.now())) => RoundEvent::Tick,
         };
-        commands = round.on(clock.now(), event);
     }
-}
-
-/// Waits a little for those who answer; the requests to the others are on their way.
-async fn undo(servers: ServerSet, owner: u64) {
-    let mut answers = ask_each(servers.iter().map(|server| (server, [UNDO, owner, 0])));
-    let all = async { while answers.recv().await.is_some() {} };
-    let _ = tokio::time::timeout(EXPIRY / 4, all).await;
 }
 
 async fn draw(quorum: Quorum, timing: Timing, owner: u64) -> Option<u64> {

@@ -11,11 +11,11 @@
 //!
 //! | machine | decides |
 //! |---|---|
-//! | [`Round`](round::Round) | who has won one round of requests |
+//! | [`Round`](round::Round) | who has won one round of requests, and where it must be undone |
 //! | [`SentRequests`](sent::SentRequests) | where a round may have votes, and which of its requests may arrive late |
 //! | [`Contest`](contest::Contest) | whether there is another round after a split vote, and when |
 //! | [`Renewal`](renewal::Renewal) | what an extension on all servers came to |
-//! | [`Undoing`](undoing::Undoing) | when a lock is given back everywhere |
+//! | [`QuorumRelease`](release::QuorumRelease) | when a lock is given back everywhere |
 //! | [`Drawing`](drawing::Drawing) | the fencing token |
 //! | [`Group`](guard::Group) | which servers count |
 //!
@@ -24,10 +24,10 @@
 pub mod contest;
 pub mod drawing;
 pub mod guard;
+pub mod release;
 pub mod renewal;
 pub mod round;
 pub mod sent;
 pub mod servers;
 pub mod tally;
 pub mod timing;
-pub mod undoing;

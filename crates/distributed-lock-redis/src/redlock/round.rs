@@ -1,31 +1,44 @@
-//! One round of requests for a lock: every server is asked at once, and a majority decides.
+//! One round of requests for a lock, from the first request until its votes are held or undone.
+//!
+//! Every server is asked at once, and a majority decides. The machine also knows where the round may
+//! have votes, and which of its requests may still arrive: it commands what is undone, and where a
+//! tombstone is needed.
 
 use distributed_lock_core::clock::Moment;
 use distributed_lock_core::driver::Lease;
 
+use super::sent::{Effect, LinkId, SentRequests};
 use super::servers::{Quorum, ServerId, ServerSet};
 use super::tally::{Answer, Tally};
 use super::timing::Timing;
 
-/// Whom a server has named as the owner; equal for equal owners.
+/// The owner that a server has named; equal for equal owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub u64);
 
 /// What happens in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoundEvent {
-    /// It begins.
-    Begin,
+    /// It begins. Only the servers that can be reached are asked.
+    Begin(ServerSet),
     /// A server has granted the lock.
     Granted(ServerId),
     /// A server has named another owner.
     Refused(ServerId, OwnerId),
-    /// A server failed, or does not count: nobody can say whether it has granted the lock.
+    /// A server failed, or does not count: whether it has granted the lock is not known.
     Unknown(ServerId),
     /// Time has passed.
     Tick,
-    /// Nobody wants the lock any more.
-    Abandoned,
+}
+
+/// Why a round ends that was not lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RoundEnd {
+    /// The attempt gives this round up: its future was dropped, or another round is about to begin.
+    /// Its positions in the queues stay.
+    Dropped,
+    /// The hold is released, or the attempt withdrawn with its positions in the queues.
+    Whole,
 }
 
 /// What to do about it.
@@ -37,9 +50,35 @@ pub enum RoundCommand {
     WakeAt(Moment),
     /// Tell the caller. Comes once; requests that are not answered yet go on.
     Resolve(Verdict),
-    /// Undo the round on this server. If its request was not answered yet, in such a way that the
-    /// request finds it if it arrives later.
+    /// Undo the round on this server.
     Undo(ServerId),
+}
+
+/// What happens on a link to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkEvent {
+    /// It can be used to ask for the server's vote.
+    Ask(ServerId, LinkId),
+    /// It can be used to ask for a vote that the held lock does not have.
+    AskAgain(ServerId, LinkId),
+    /// The last request on it was answered.
+    Answered(ServerId, LinkId, Effect),
+    /// A request of [`AskAgain`](Self::AskAgain) was answered.
+    AnsweredAgain(ServerId, Effect),
+    /// It can be used to undo the round.
+    Undo(ServerId, LinkId),
+}
+
+/// What to send on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkCommand {
+    /// A request for the server's vote, before anything else.
+    Ask,
+    /// A request that undoes the round.
+    Undo {
+        /// Whether it leaves a tombstone, because a request for the vote may arrive after it.
+        tombstone: bool,
+    },
 }
 
 /// How a round ended.
@@ -65,18 +104,19 @@ impl std::hash::Hash for Verdict {
 
 /// One round of requests.
 ///
-/// It is resolved as soon as its outcome is certain. Whatever it asked for is undone on *all*
-/// servers unless it was won: a request without an answer may have been granted, and a grant may be
-/// on its way.
+/// It is resolved as soon as its outcome is certain. Whatever it asked for is undone wherever there
+/// may be a vote, now or later, unless it was won; then when it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Round {
     quorum: Quorum,
     timing: Timing,
-    sent: Moment,
+    begun: Moment,
     tally: Tally,
-    /// Who was named, sorted.
+    /// The owners that were named, sorted.
     owners: Vec<OwnerId>,
+    sent: SentRequests,
     stage: Stage,
+    has_positions: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,43 +129,86 @@ enum Stage {
 impl Round {
     /// A round that is about to begin.
     #[must_use]
-    pub fn new(quorum: Quorum, timing: Timing, now: Moment) -> Self {
-        let (tally, owners) = (Tally::new(quorum), Vec::new());
-        Self { quorum, timing, sent: now, tally, owners, stage: Stage::Asking }
+    pub fn new(quorum: Quorum, timing: Timing) -> Self {
+        let (tally, owners, sent) = (Tally::new(quorum), Vec::new(), SentRequests::default());
+        let (begun, stage) = (Moment::from_nanos(0), Stage::Asking);
+        Self { quorum, timing, begun, tally, owners, sent, stage, has_positions: false }
     }
 
-    /// When its first request was sent.
+    /// Its requests also take positions in the servers' queues, with or without a vote.
     #[must_use]
-    pub fn sent(&self) -> Moment {
-        self.sent
+    pub fn in_queues(mut self) -> Self {
+        self.has_positions = true;
+        self
     }
 
-    /// Who may still grant it: their requests were not answered.
+    /// Positions in the queues of these servers, which were taken by earlier rounds, without a vote.
     #[must_use]
-    pub fn undecided(&self) -> ServerSet {
-        self.tally.undecided()
+    pub fn of_positions(quorum: Quorum, timing: Timing, servers: ServerSet) -> Self {
+        let mut this = Self { stage: Stage::Over, ..Self::new(quorum, timing).in_queues() };
+        for server in servers.iter() {
+            this.sent.answered(server, LinkId(0), Effect::NoVote);
+        }
+        this
     }
 
-    /// Who has not said anything.
+    /// When it began.
     #[must_use]
-    pub fn pending(&self) -> ServerSet {
-        self.tally.pending()
+    pub fn begun(&self) -> Moment {
+        self.begun
     }
 
-    /// Who has granted it.
+    /// The servers that a request may still arrive at.
+    #[must_use]
+    pub fn unanswered(&self) -> ServerSet {
+        self.sent.unanswered()
+    }
+
+    /// The servers that have granted it.
     #[must_use]
     pub fn granted(&self) -> ServerSet {
         self.tally.yes()
     }
 
+    /// Takes one event of a link and says what to send on it, if anything.
+    pub fn on_link(&mut self, event: LinkEvent) -> Option<LinkCommand> {
+        match event {
+            LinkEvent::Ask(server, link) if self.stage == Stage::Asking => {
+                self.sent.leaves(server, link);
+                Some(LinkCommand::Ask)
+            }
+            // Sent by a task of its own, whose order beside the others is not known.
+            LinkEvent::AskAgain(server, _) if self.stage == Stage::Won => {
+                self.sent.leaves_unordered(server);
+                Some(LinkCommand::Ask)
+            }
+            LinkEvent::Ask(..) | LinkEvent::AskAgain(..) => None,
+            LinkEvent::Answered(server, link, effect) => {
+                self.sent.answered(server, link, effect);
+                None
+            }
+            LinkEvent::AnsweredAgain(server, effect) => {
+                self.sent.answered_unordered(server, effect);
+                None
+            }
+            LinkEvent::Undo(server, link) => {
+                let tombstone = self.sent.may_arrive_after(server, link);
+                Some(LinkCommand::Undo { tombstone })
+            }
+        }
+    }
+
     /// Takes one event and says what to do.
     pub fn on(&mut self, now: Moment, event: RoundEvent) -> Vec<RoundCommand> {
+        let mut commands = Vec::new();
         match event {
-            RoundEvent::Begin => {
-                self.sent = now;
-                let wake = RoundCommand::WakeAt(now.after(self.timing.patience));
-                let asks = self.quorum.all().iter().map(RoundCommand::Ask);
-                return asks.chain([wake]).collect();
+            RoundEvent::Begin(reachable) => {
+                self.begun = now;
+                commands.extend(reachable.iter().map(RoundCommand::Ask));
+                commands.push(RoundCommand::WakeAt(now.after(self.timing.patience)));
+                for server in self.quorum.all().without(reachable).iter() {
+                    self.tally.count(server, Answer::Unknown);
+                }
             }
             RoundEvent::Granted(server) => self.tally.count(server, Answer::Yes),
             RoundEvent::Refused(server, owner) => {
@@ -136,25 +219,26 @@ impl Round {
                 self.tally.count(server, Answer::No);
             }
             RoundEvent::Unknown(server) => self.tally.count(server, Answer::Unknown),
-            RoundEvent::Tick if now >= self.sent.after(self.timing.patience) => {
+            RoundEvent::Tick if now >= self.begun.after(self.timing.patience) => {
                 self.tally.give_up_waiting();
             }
             RoundEvent::Tick => {}
-            RoundEvent::Abandoned => return self.end(None),
         }
-        match self.stage {
-            Stage::Asking => {
-                self.verdict(now).map(|verdict| self.resolve(verdict)).unwrap_or_default()
+        if let (Stage::Asking, Some(verdict)) = (self.stage, self.verdict(now)) {
+            commands.push(RoundCommand::Resolve(verdict));
+            match verdict {
+                Verdict::Granted(_) => self.stage = Stage::Won,
+                _ => commands.extend(self.end(RoundEnd::Dropped).iter().map(RoundCommand::Undo)),
             }
-            Stage::Won | Stage::Over => Vec::new(),
         }
+        commands
     }
 
     fn verdict(&self, now: Moment) -> Option<Verdict> {
         let tally = &self.tally;
         if tally.is_won() {
-            return Some(match self.timing.is_enough(self.sent, now) {
-                true => Verdict::Granted(self.timing.lease(self.sent)),
+            return Some(match self.timing.is_enough(self.begun, now) {
+                true => Verdict::Granted(self.timing.lease(self.begun)),
                 false => Verdict::TooSlow,
             });
         }
@@ -167,261 +251,21 @@ impl Round {
         (tally.is_out_of_reach() && tally.is_informed()).then_some(Verdict::Split)
     }
 
-    /// How many servers have named the owner whom most have named.
+    /// How many servers have named the owner that most have named.
     fn most_votes(&self) -> usize {
         self.owners.chunk_by(|one, other| one == other).map(<[_]>::len).max().unwrap_or(0)
     }
 
-    fn resolve(&mut self, verdict: Verdict) -> Vec<RoundCommand> {
-        if let Verdict::Granted(_) = verdict {
-            self.stage = Stage::Won;
-            return vec![RoundCommand::Resolve(verdict)];
-        }
-        self.end(Some(verdict))
-    }
-
-    /// Only who has said no has nothing to undo.
-    fn end(&mut self, verdict: Option<Verdict>) -> Vec<RoundCommand> {
-        if self.stage == Stage::Over {
-            return Vec::new();
-        }
+    /// Ends the round, and says on which servers it must be undone. No more requests for votes leave
+    /// from here on.
+    pub fn end(&mut self, end: RoundEnd) -> ServerSet {
         self.stage = Stage::Over;
-        let resolve = verdict.map(RoundCommand::Resolve);
-        let may_have_it = self.quorum.all().without(self.tally.no());
-        resolve.into_iter().chain(may_have_it.iter().map(RoundCommand::Undo)).collect()
+        match end {
+            RoundEnd::Whole if self.has_positions => self.sent.asked(),
+            RoundEnd::Whole | RoundEnd::Dropped => self.sent.may_have_votes(),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const EXPIRY: Duration = Duration::from_millis(1_000);
-
-    fn at(millis: u64) -> Moment {
-        Moment::from_nanos(millis * 1_000_000)
-    }
-
-    fn begun(servers: u8) -> Round {
-        let timing = Timing::new(EXPIRY, EXPIRY / 10, EXPIRY / 20);
-        let mut round = Round::new(Quorum::of(servers), timing, at(0));
-        let commands = round.on(at(0), RoundEvent::Begin);
-        assert_eq!(commands.len(), usize::from(servers) + 1);
-        assert_eq!(commands.last(), Some(&RoundCommand::WakeAt(at(50))));
-        round
-    }
-
-    fn verdict(commands: &[RoundCommand]) -> Option<Verdict> {
-        commands.iter().find_map(|command| match command {
-            RoundCommand::Resolve(verdict) => Some(*verdict),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn a_majority_is_enough_and_the_others_are_not_waited_for() {
-        let mut round = begun(3);
-        assert_eq!(round.on(at(1), RoundEvent::Granted(ServerId(0))), []);
-        let won = round.on(at(5), RoundEvent::Granted(ServerId(2)));
-        let Some(Verdict::Granted(lease)) = verdict(&won) else { panic!("{won:?}") };
-        // From the request on; a hundredth of the lease and 2 ms are kept for drift.
-        assert_eq!(lease.deadline(), at(988));
-        assert_eq!(round.on(at(9), RoundEvent::Granted(ServerId(1))), []);
-        let undone = round.on(at(10), RoundEvent::Abandoned);
-        assert_eq!(undone.len(), 3);
-    }
-
-    #[test]
-    fn half_the_servers_are_not_a_majority() {
-        let mut round = begun(4);
-        for server in 0..2 {
-            assert_eq!(round.on(at(1), RoundEvent::Granted(ServerId(server))), []);
-        }
-        assert_eq!(round.on(at(2), RoundEvent::Unknown(ServerId(2))), []);
-        let lost = round.on(at(3), RoundEvent::Unknown(ServerId(3)));
-        assert_eq!(verdict(&lost), Some(Verdict::TooFew));
-        let undone = |server| lost.contains(&RoundCommand::Undo(ServerId(server)));
-        assert!((0..4).all(undone), "{lost:?}");
-    }
-
-    #[test]
-    fn too_slow_is_refused_and_given_back() {
-        let mut round = begun(3);
-        assert_eq!(round.on(at(10), RoundEvent::Granted(ServerId(0))), []);
-        let slow = round.on(at(889), RoundEvent::Granted(ServerId(1)));
-        assert_eq!(verdict(&slow), Some(Verdict::TooSlow));
-        assert_eq!(slow.len(), 4);
-    }
-
-    #[test]
-    fn one_owner_on_a_majority_holds_it_and_several_split_it() {
-        let refused = |server, owner| RoundEvent::Refused(ServerId(server), OwnerId(owner));
-        let mut round = begun(5);
-        assert_eq!(round.on(at(1), refused(0, 7)), []);
-        assert_eq!(round.on(at(1), refused(1, 7)), []);
-        assert_eq!(verdict(&round.on(at(1), refused(2, 7))), Some(Verdict::Held));
-        let mut round = begun(5);
-        assert_eq!(round.on(at(1), RoundEvent::Granted(ServerId(4))), []);
-        assert_eq!(round.on(at(1), refused(0, 7)), []);
-        assert_eq!(round.on(at(1), refused(1, 7)), []);
-        let split = round.on(at(1), refused(2, 8));
-        assert_eq!(verdict(&split), Some(Verdict::Split));
-        let undo = |server| RoundCommand::Undo(ServerId(server));
-        assert_eq!(split[1..], [undo(3), undo(4)]);
-    }
-
-    #[test]
-    fn a_silent_minority_is_waited_for_only_so_long() {
-        let mut round = begun(3);
-        assert_eq!(round.on(at(1), RoundEvent::Granted(ServerId(0))), []);
-        let named = RoundEvent::Refused(ServerId(1), OwnerId(7));
-        assert_eq!(round.on(at(1), named), []);
-        assert_eq!(round.on(at(49), RoundEvent::Tick), []);
-        assert_eq!(verdict(&round.on(at(50), RoundEvent::Tick)), Some(Verdict::Split));
-    }
-
-    proptest! {
-        /// Whatever is answered in whatever order, there is one verdict, it is true, and whoever
-        /// may have granted a round that was not won is asked to undo it.
-        #[test]
-        fn a_verdict_is_certain_and_nothing_is_left_behind(
-            servers in 1_u8..8,
-            answers in prop::collection::vec((0_u8..8, 0_u8..4, 0_u64..30), 0..40),
-        ) {
-            let mut round = begun(servers);
-            let (mut now, mut verdicts) = (0, Vec::new());
-            let (mut granted, mut named) = (ServerSet::NONE, ServerSet::NONE);
-            let mut undone = ServerSet::NONE;
-            let majority = Quorum::of(servers).majority();
-            let all = answers.into_iter().map(Some).chain([None]);
-            for answer in all {
-                let event = match answer {
-                    // In the end time passes for those who were silent.
-                    None => {
-                        now += 2_000;
-                        RoundEvent::Tick
-                    }
-                    Some((server, kind, passed)) => {
-                        now += passed;
-                        let id = ServerId(server % servers);
-                        let has_said = granted.or(named).contains(id);
-                        match kind {
-                            0 if !has_said => { granted.insert(id); RoundEvent::Granted(id) }
-                            1 | 2 if !has_said => {
-                                named.insert(id);
-                                RoundEvent::Refused(id, OwnerId(u64::from(kind)))
-                            }
-                            3 => RoundEvent::Unknown(id),
-                            _ => RoundEvent::Tick,
-                        }
-                    }
-                };
-                for command in round.on(at(now), event) {
-                    match command {
-                        RoundCommand::Resolve(verdict) => {
-                            match verdict {
-                                Verdict::Granted(lease) => {
-                                    prop_assert!(granted.len() >= majority);
-                                    prop_assert!(lease.deadline() >= at(now + 100));
-                                }
-                                Verdict::TooSlow => prop_assert!(granted.len() >= majority && now > 888),
-                                Verdict::Held => prop_assert!(named.len() >= majority),
-                                Verdict::Split => prop_assert!(!named.is_empty() && granted.len() < majority),
-                                Verdict::TooFew => prop_assert!(granted.or(named).len() < majority),
-                            }
-                            verdicts.push(verdict);
-                        }
-                        RoundCommand::Undo(server) => prop_assert!(undone.insert(server)),
-                        RoundCommand::Ask(_) | RoundCommand::WakeAt(_) => prop_assert!(false),
-                    }
-                }
-            }
-            prop_assert_eq!(verdicts.len(), 1);
-            if !matches!(verdicts[0], Verdict::Granted(_)) {
-                let may_have_it = Quorum::of(servers).all().without(named);
-                prop_assert!(may_have_it.without(undone).is_empty());
-            }
-        }
-
-        /// While there is no verdict, those who are silent can still make a difference.
-        #[test]
-        fn what_is_certain_is_not_waited_for(
-            servers in 1_u8..8,
-            answers in prop::collection::vec(0_u8..4, 8),
-        ) {
-            let mut round = begun(servers);
-            let answer = |server, kind| match kind {
-                0 => RoundEvent::Granted(server),
-                1 | 2 => RoundEvent::Refused(server, OwnerId(u64::from(kind))),
-                _ => RoundEvent::Unknown(server),
-            };
-            for server in Quorum::of(servers).all().iter() {
-                let kind = answers[usize::from(server.0)];
-                if verdict(&round.on(at(1), answer(server, kind))).is_some() {
-                    return Ok(());
-                }
-                let ends = (0..4).map(|kind| {
-                    let (mut round, mut end) = (round.clone(), None);
-                    for silent in round.tally.pending().iter() {
-                        end = end.or(verdict(&round.on(at(1), answer(silent, kind))));
-                    }
-                    end.map(|verdict| std::mem::discriminant(&verdict))
-                });
-                let ends: Vec<_> = ends.collect();
-                prop_assert!(ends.iter().all(Option::is_some));
-                prop_assert!(ends.iter().any(|end| *end != ends[0]), "{round:?}");
-            }
-            prop_assert!(false, "no verdict although all have answered");
-        }
-
-        /// An abandoned round has no verdict any more, and is undone once wherever it may be granted,
-        /// whatever is answered later.
-        #[test]
-        fn an_abandoned_round_is_undone_everywhere(
-            servers in 1_u8..8,
-            answers in prop::collection::vec((0_u8..8, 0_u8..3), 0..12),
-            abandoned_after in 0_usize..12,
-        ) {
-            let mut round = begun(servers);
-            let (mut undone, mut refused_by) = (ServerSet::NONE, ServerSet::NONE);
-            let (mut is_over, mut has_spoken) = (false, ServerSet::NONE);
-            for (number, (server, kind)) in answers.into_iter().enumerate() {
-                if number == abandoned_after {
-                    break;
-                }
-                let server = ServerId(server % servers);
-                let event = match kind {
-                    _ if !has_spoken.insert(server) => RoundEvent::Tick,
-                    0 => RoundEvent::Granted(server),
-                    1 => RoundEvent::Refused(server, OwnerId(1)),
-                    _ => RoundEvent::Unknown(server),
-                };
-                if matches!(event, RoundEvent::Refused(..)) && !is_over {
-                    refused_by.insert(server);
-                }
-                for command in round.on(at(1), event) {
-                    match command {
-                        RoundCommand::Undo(server) => prop_assert!(undone.insert(server)),
-                        RoundCommand::Resolve(verdict) => {
-                            is_over = !matches!(verdict, Verdict::Granted(_));
-                        }
-                        RoundCommand::Ask(_) | RoundCommand::WakeAt(_) => prop_assert!(false),
-                    }
-                }
-            }
-            for command in round.on(at(2), RoundEvent::Abandoned) {
-                let RoundCommand::Undo(server) = command else { panic!("{command:?}") };
-                prop_assert!(undone.insert(server));
-            }
-            prop_assert!(Quorum::of(servers).all().without(refused_by).without(undone).is_empty());
-            for server in Quorum::of(servers).all().iter() {
-                prop_assert_eq!(round.on(at(3), RoundEvent::Granted(server)), []);
-            }
-            prop_assert_eq!(round.on(at(4), RoundEvent::Abandoned), []);
-        }
-    }
-}
+mod tests;

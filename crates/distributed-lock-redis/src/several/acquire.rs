@@ -23,6 +23,7 @@ use crate::mailbox::Letterbox;
 use crate::place::RedisPlace;
 use crate::redlock::contest::{Contest, ContestCommand};
 use crate::redlock::round::{Round, RoundCommand, RoundEvent, Verdict};
+use crate::redlock::servers::ServerSet;
 
 pub(super) type QuorumAttempt = Attempt<RedisKey, RedisPlace>;
 
@@ -125,7 +126,9 @@ impl Several {
         let waiter = attempt.place.on_each.is_waiting().then(|| attempt.token()).transpose()?;
         // Each round has an owner of its own, so that what undoes one never touches the next.
         let owner = (code(mode).0, self.options.owner(mode, AttemptToken::random()?));
-        let requests = Arc::new(RoundRequests::new((attempt.key.clone(), slot), owner, waiter));
+        let round = Round::new(self.quorum, self.timing);
+        let key = (attempt.key.clone(), slot);
+        let requests = Arc::new(RoundRequests::new(key, owner, waiter, round));
         let seems_free =
             mode == Mode::Exclusive && waiter.is_none() && !self.contended.is(&attempt.key);
         let question = match seems_free {
@@ -134,7 +137,7 @@ impl Several {
         };
         let place = &mut attempt.place.on_each;
         place.rounds.push(OpenRound::new(self, &requests));
-        let (verdict, sent, failures) = self.ask_all(question).await;
+        let (verdict, undo, failures) = self.ask_all(question).await;
         match (&verdict, waiter) {
             (Verdict::Granted(_), None) => self.contended.saw_nobody(&attempt.key),
             _ => self.contended.saw_others(&attempt.key),
@@ -143,60 +146,54 @@ impl Several {
             place.rounds.pop().into_iter().for_each(OpenRound::settle);
             return Ok(Outcome::Won(lease, requests));
         }
-        // Its positions in the queues stay.
-        self.undo_open(place, End::Round).await;
+        // Its positions in the queues stay. The round stays open until then, in case this is dropped.
+        self.undo_on_each(&requests, undo, End::Round).await;
+        place.rounds.pop().into_iter().for_each(OpenRound::settle);
         match verdict {
             Verdict::Held => Ok(Outcome::Held),
-            Verdict::Split => Ok(Outcome::Split(sent)),
+            Verdict::Split => Ok(Outcome::Split(requests.begun())),
             Verdict::TooSlow => Err(LockError::connection(LateGrant)),
             Verdict::TooFew | Verdict::Granted(_) => Err(failures.error(self)),
         }
     }
 
-    async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, Moment, Failures) {
-        let mut round = Round::new(self.quorum, self.timing, self.now());
+    /// Asks all servers. Returns where the round must be undone, if it was not won.
+    async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, ServerSet, Failures) {
         let (requests, question) = (Arc::clone(&question.requests), Arc::new(question));
-        let mut fanout = Fanout::new(self);
-        let mut failures = Failures::default();
-        let reachable = self.reachable();
-        let mut commands = round.on(self.now(), RoundEvent::Begin);
-        let sent = round.sent();
-        for server in self.quorum.all().without(reachable).iter() {
-            commands.extend(round.on(sent, RoundEvent::Unknown(server)));
-        }
+        let (mut fanout, mut failures) = (Fanout::new(self), Failures::default());
+        let (mut verdict, mut undo) = (None, ServerSet::NONE);
+        let mut event = RoundEvent::Begin(self.reachable());
         loop {
-            for command in commands {
+            let now = self.now();
+            for command in requests.on(now, event) {
                 match command {
-                    RoundCommand::Ask(server) if !reachable.contains(server) => {}
                     RoundCommand::Ask(server) => {
-                        let ask = Arc::clone(self).ask(server, Arc::clone(&question));
-                        fanout.ask(server, ask);
+                        fanout.ask(server, Arc::clone(self).ask(server, Arc::clone(&question)));
                     }
-                    RoundCommand::Resolve(verdict) => {
-                        requests.is_decided();
-                        // A lock is held on as many as there are, not only on the quickest.
-                        if matches!(verdict, Verdict::Granted(_)) && !fanout.pending().is_empty() {
-                            drop(tokio::spawn(fanout.drain(|_, _| ())));
-                        }
-                        return (verdict, sent, failures);
-                    }
-                    // The timer is there; what is undone is in the requests.
-                    RoundCommand::WakeAt(_) | RoundCommand::Undo(_) => {}
+                    RoundCommand::WakeAt(at) => fanout.wake_in(at.since(now)),
+                    RoundCommand::Resolve(resolved) => verdict = Some(resolved),
+                    RoundCommand::Undo(server) => drop(undo.insert(server)),
                 }
             }
-            let event = match fanout.next().await {
-                Reply::Answer(server, Ok(vote)) => match vote {
-                    Vote::Granted => RoundEvent::Granted(server),
-                    Vote::Refused(owner) => RoundEvent::Refused(server, owner),
-                    Vote::GivenUp => RoundEvent::Unknown(server),
-                },
+            if let Some(verdict) = verdict {
+                // A lock is held on as many as there are, not only on the quickest.
+                if matches!(verdict, Verdict::Granted(_)) && !fanout.pending().is_empty() {
+                    drop(tokio::spawn(fanout.drain(|_, _| ())));
+                }
+                return (verdict, undo, failures);
+            }
+            event = match fanout.next().await {
+                Reply::Answer(server, Ok(Vote::Granted)) => RoundEvent::Granted(server),
+                Reply::Answer(server, Ok(Vote::Refused(owner))) => {
+                    RoundEvent::Refused(server, owner)
+                }
+                Reply::Answer(server, Ok(Vote::GivenUp)) => RoundEvent::Unknown(server),
                 Reply::Answer(server, Err(error)) => {
                     failures.add(server, error);
                     RoundEvent::Unknown(server)
                 }
                 Reply::Silence => RoundEvent::Tick,
             };
-            commands = round.on(self.now(), event);
         }
     }
 }

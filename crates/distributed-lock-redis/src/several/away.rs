@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use distributed_lock_core::background::library_runtime;
 use distributed_lock_core::clock::Moment;
@@ -13,10 +12,10 @@ use distributed_lock_core::error::{LockError, LockResult};
 use futures_util::future::join_all;
 
 use super::place::RoundRequests;
-use super::undo::End;
+use super::undo::{End, Undo};
 use super::{Member, Several};
 use crate::link::Link;
-use crate::redlock::servers::ServerSet;
+use crate::redlock::servers::{ServerId, ServerSet};
 
 /// The votes that are to be taken back from one server, by their owners, and until when they may
 /// last there.
@@ -29,10 +28,6 @@ pub(super) struct Visits {
     /// Since the last one, somebody did without a server that is away.
     are_wanted: bool,
 }
-
-/// After this no request arrives any more that was not answered: TCP repeats what is not acknowledged
-/// for about 15 minutes.
-const LATEST_ARRIVAL: Duration = Duration::from_secs(15 * 60);
 
 /// Pauses between visits grow to so many times the first.
 const LONGEST_PAUSE: u32 = 4;
@@ -89,25 +84,21 @@ impl Several {
         self.visit_soon();
     }
 
-    /// Takes a vote back from these as soon as they answer, unless it has run out by then.
-    pub(super) fn collect_later(
+    /// Undoes a round on these servers as soon as they answer.
+    pub(super) fn undo_later(self: &Arc<Self>, requests: &Arc<RoundRequests>, servers: ServerSet) {
+        let mut undo = Undo::of(self, requests, servers);
+        servers.iter().for_each(|server| undo.failed(server));
+    }
+
+    /// Undoes a round on this server as soon as it answers, but not after that moment.
+    pub(super) fn undo_later_on(
         self: &Arc<Self>,
         requests: &Arc<RoundRequests>,
-        servers: ServerSet,
+        server: ServerId,
+        until: Moment,
     ) {
-        if servers.is_empty() {
-            return;
-        }
-        let now = self.now();
-        let unanswered = requests.unanswered();
-        for member in self.members.iter().filter(|member| servers.contains(member.id)) {
-            // A request that may still arrive begins a lease then.
-            let ends = match unanswered.contains(member.id) {
-                true => self.timing.all_over(now.after(LATEST_ARRIVAL)),
-                false => self.timing.all_over(now),
-            };
-            member.debts().insert(requests.owner.clone(), (Arc::clone(requests), ends));
-        }
+        let debt = (Arc::clone(requests), until);
+        self.member(server).debts().insert(requests.owner.clone(), debt);
         self.visit_soon();
     }
 

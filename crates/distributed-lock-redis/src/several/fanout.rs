@@ -57,6 +57,13 @@ where
         Self { needs_all: true, ..Self::new(several) }
     }
 
+    /// The silent are waited for so long from now on, if the others can decide.
+    pub(super) fn wake_in(&mut self, wait: Duration) {
+        let [first, last] = &mut self.patience;
+        *first = (Instant::now() + wait).min(*last);
+        self.timer.reset(*first);
+    }
+
     /// Adds a request, which leaves when the answers are waited for.
     pub(super) fn ask(&mut self, server: ServerId, answer: F) {
         self.answers.push(answer);

@@ -18,8 +18,8 @@ use super::undo::End;
 use super::vote::Account;
 use crate::driver::{GONE, unexpected};
 use crate::redlock::drawing::{Drawing, DrawingCommand, Raised};
+use crate::redlock::release::Undone;
 use crate::redlock::servers::ServerId;
-use crate::redlock::undoing::Undone;
 use crate::script::{QUORUM_TOKEN, Run};
 
 /// A few times what a request takes.

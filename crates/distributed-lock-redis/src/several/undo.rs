@@ -13,10 +13,12 @@ use super::failures::Failures;
 use super::fanout::{Fanout, Reply};
 use super::place::{OpenRound, QuorumPlace, RoundRequests};
 use super::{Member, Several};
+use crate::driver::unexpected;
 use crate::link::Link;
+use crate::redlock::release::{QuorumRelease, ReleaseCommand, ReleaseEvent, Undone};
+use crate::redlock::round::{LinkCommand, LinkEvent, Round, RoundEnd};
 use crate::redlock::servers::{ServerId, ServerSet};
 use crate::redlock::tally::Answer;
-use crate::redlock::undoing::{Undoing, Undone};
 use crate::script::{QUORUM_UNDO, RELEASE_ALONE, Run};
 
 /// What ends when votes are taken back.
@@ -45,9 +47,10 @@ impl Several {
             // which it does not have.
             let slot = matches!(attempt.mode, Mode::Permit { .. }).then_some(0);
             // Who is away forgets it by itself, since it does not tick any more.
-            let places =
-                RoundRequests::in_queues((attempt.key.clone(), slot), token, self.reachable());
-            place.rounds.push(OpenRound::new(self, &Arc::new(places)));
+            let round = Round::of_positions(self.quorum, self.timing, self.reachable());
+            let (key, owner) = ((attempt.key.clone(), slot), ("x", token.to_string()));
+            let positions = RoundRequests::new(key, owner, Some(token), round);
+            place.rounds.push(OpenRound::new(self, &Arc::new(positions)));
         }
         self.undo_open(place, End::Whole).await;
         Ok(())
@@ -65,42 +68,43 @@ impl Several {
         }
     }
 
-    /// Takes back every vote that there may be. Waits until a majority has none, and a moment more
-    /// for the others; those who take longer, or are away, are seen to in the background.
+    /// Ends a round and takes back every vote that there may be.
     pub(super) async fn undo(
         self: &Arc<Self>,
         requests: &Arc<RoundRequests>,
         end: End,
     ) -> (Undone, Failures) {
-        requests.is_undone();
-        let mut undoing = Undoing::everywhere(self.quorum);
-        let reachable = self.reachable();
-        let has_places = requests.waiter.is_some() && end != End::Round;
-        let asked = if has_places { requests.asked() } else { requests.may_be_on() };
-        let (mut result, mut failures) = (None, Failures::default());
+        let servers = requests.end(match end {
+            End::Round => RoundEnd::Dropped,
+            End::Whole | End::Alone => RoundEnd::Whole,
+        });
+        self.undo_on_each(requests, servers, end).await
+    }
+
+    /// Undoes a round on these servers. Waits until a majority has no vote, and a moment more for the
+    /// others; those that take longer, or cannot be reached, are undone in the background.
+    pub(super) async fn undo_on_each(
+        self: &Arc<Self>,
+        requests: &Arc<RoundRequests>,
+        servers: ServerSet,
+        end: End,
+    ) -> (Undone, Failures) {
+        let mut undo = Undo::of(self, requests, servers);
         // A vote that nobody knows of may decide: every server has the time of all.
         let mut fanout = Fanout::of_all(self);
-        let mut left = asked;
-        for server in self.quorum.all().iter() {
-            let answer = match (asked.contains(server), reachable.contains(server)) {
-                (true, true) => {
-                    let undo = Arc::clone(self).undo_on(server, Arc::clone(requests), end);
-                    fanout.ask(server, undo);
-                    continue;
-                }
-                (true, false) => Answer::Unknown,
-                (false, _) => Answer::No,
-            };
-            result = result.or(undoing.on_answer(server, answer));
+        let asked = servers.and(self.reachable());
+        for server in asked.iter() {
+            fanout.ask(server, Arc::clone(self).undo_on(server, Arc::clone(requests), end));
         }
-        // Who did not answer the round is not waited for a second time.
+        servers.without(asked).iter().for_each(|server| undo.failed(server));
+        // A server that did not answer the round is not waited for a second time.
         let awaited = match end {
             End::Round => asked.without(requests.unanswered()),
             End::Whole | End::Alone => asked,
         };
         let began = Instant::now();
         while !fanout.pending().is_empty() {
-            let is_enough = result.is_some() || awaited.and(fanout.pending()).is_empty();
+            let is_enough = undo.result.is_some() || awaited.and(fanout.pending()).is_empty();
             let moment = async {
                 if end != End::Alone {
                     sleep_until(began + began.elapsed() * 2 + MOMENT).await;
@@ -109,35 +113,22 @@ impl Several {
             tokio::select! {
                 biased;
                 () = moment, if is_enough => {
-                    let servers = fanout.pending();
-                    left = left.without(servers);
-                    let several = Arc::clone(self);
-                    let mut rest = Unconfirmed { several, requests: Arc::clone(requests), servers };
-                    let heard = move |server, answer| rest.hears(server, &answer);
+                    let outcome = (undo.undone(), std::mem::take(&mut undo.failures));
+                    let mut rest = Unconfirmed(undo);
+                    let heard = move |server, answer| rest.0.takes(server, answer);
                     drop(tokio::spawn(fanout.drain(heard)));
-                    break;
+                    return outcome;
                 }
                 heard = fanout.next() => match heard {
-                    Reply::Answer(server, answer) => {
-                        let answer = match answer {
-                            Ok(answer) => {
-                                left.remove(server);
-                                answer
-                            }
-                            Err(error) => {
-                                failures.add(server, error);
-                                Answer::Unknown
-                            }
-                        };
-                        result = result.or(undoing.on_answer(server, answer));
+                    Reply::Answer(server, answer) => undo.takes(server, answer),
+                    Reply::Silence => {
+                        fanout.pending().iter().for_each(|server| undo.failed(server));
+                        break;
                     }
-                    Reply::Silence => break,
                 },
             }
         }
-        self.collect_later(requests, left);
-        let undone = result.or(undoing.on_patience_over()).unwrap_or(Undone::Unknown);
-        (undone, failures)
+        (undo.undone(), undo.failures)
     }
 
     /// Takes back one server's vote. A server that does not count is asked too.
@@ -166,7 +157,11 @@ impl Several {
         requests: &RoundRequests,
         end: End,
     ) -> LockResult<Answer> {
-        let may_come_later = requests.may_come_after(member.id, link.id());
+        let undo = requests.on_link(LinkEvent::Undo(member.id, link.id()));
+        let may_come_later = match undo {
+            Some(LinkCommand::Undo { tombstone }) => tombstone,
+            Some(LinkCommand::Ask) | None => return Err(unexpected()),
+        };
         if end == End::Alone && !may_come_later {
             let keys = requests.key.mutex_on_each(requests.slot);
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&requests.owner] };
@@ -194,24 +189,71 @@ impl Several {
     }
 }
 
-/// Who has not confirmed yet, and is not waited for. Dropped at any moment, also before its task has
-/// run, those are asked again in the background.
-struct Unconfirmed {
+/// A round that is being undone: carries out what the machine commands.
+pub(super) struct Undo {
     several: Arc<Several>,
     requests: Arc<RoundRequests>,
-    servers: ServerSet,
+    release: QuorumRelease,
+    result: Option<Undone>,
+    failures: Failures,
 }
 
-impl Unconfirmed {
-    fn hears(&mut self, server: ServerId, answer: &LockResult<Answer>) {
-        if answer.is_ok() {
-            self.servers.remove(server);
+impl Undo {
+    pub(super) fn of(
+        several: &Arc<Several>,
+        requests: &Arc<RoundRequests>,
+        servers: ServerSet,
+    ) -> Self {
+        let (quorum, timing, late) = (several.quorum, several.timing, requests.unanswered());
+        Self {
+            several: Arc::clone(several),
+            requests: Arc::clone(requests),
+            release: QuorumRelease::of(quorum, timing, servers, late),
+            result: None,
+            failures: Failures::default(),
         }
+    }
+
+    /// A server has answered.
+    fn takes(&mut self, server: ServerId, answer: LockResult<Answer>) {
+        match answer {
+            Ok(Answer::Yes) => self.on(ReleaseEvent::Undone(server)),
+            Ok(Answer::No) => self.on(ReleaseEvent::HadNone(server)),
+            Ok(Answer::Unknown) => self.failed(server),
+            Err(error) => {
+                self.failures.add(server, error);
+                self.failed(server);
+            }
+        }
+    }
+
+    /// A server did not answer.
+    pub(super) fn failed(&mut self, server: ServerId) {
+        self.on(ReleaseEvent::Failed(server));
+    }
+
+    fn on(&mut self, event: ReleaseEvent) {
+        for command in self.release.on(self.several.now(), event) {
+            match command {
+                ReleaseCommand::UndoLater(server, until) => {
+                    self.several.undo_later_on(&self.requests, server, until);
+                }
+                ReleaseCommand::Resolve(undone) => self.result = Some(undone),
+            }
+        }
+    }
+
+    fn undone(&self) -> Undone {
+        self.result.unwrap_or(Undone::Unknown)
     }
 }
 
+/// What is undone in the background. Dropped at any moment, also before its task has run, the servers
+/// that have not confirmed it are asked again.
+struct Unconfirmed(Undo);
+
 impl Drop for Unconfirmed {
     fn drop(&mut self) {
-        self.several.collect_later(&self.requests, self.servers);
+        self.0.release.left().iter().for_each(|server| self.0.failed(server));
     }
 }

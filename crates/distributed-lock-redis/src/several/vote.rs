@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::place::RoundRequests;
 use super::{Member, Several};
 use crate::driver::unexpected;
-use crate::redlock::round::OwnerId;
+use crate::redlock::round::{LinkCommand, LinkEvent, OwnerId};
 use crate::redlock::sent::{Effect, LinkId};
 use crate::redlock::servers::ServerId;
 use crate::script::{QUORUM_ACQUIRE, Request, Run};
@@ -155,20 +155,23 @@ pub(super) enum Account<'a> {
 }
 
 impl Account<'_> {
+    /// Whether a request may leave on a link. If so, it must leave at once.
     fn may_leave(self, server: ServerId, link: LinkId) -> bool {
-        match self {
-            Self::Round(requests) => requests.may_leave(server, link),
-            Self::Again(requests) => requests.may_be_asked_again(server),
-            Self::NoVote => true,
-        }
+        let command = match self {
+            Self::Round(requests) => requests.on_link(LinkEvent::Ask(server, link)),
+            Self::Again(requests) => requests.on_link(LinkEvent::AskAgain(server, link)),
+            Self::NoVote => Some(LinkCommand::Ask),
+        };
+        command == Some(LinkCommand::Ask)
     }
 
     fn is_answered(self, server: ServerId, link: LinkId, effect: Effect) {
-        match self {
-            Self::Round(requests) => requests.is_answered(server, link, effect),
-            Self::Again(requests) => requests.is_answered_again(server, effect),
-            Self::NoVote => {}
-        }
+        let command = match self {
+            Self::Round(requests) => requests.on_link(LinkEvent::Answered(server, link, effect)),
+            Self::Again(requests) => requests.on_link(LinkEvent::AnsweredAgain(server, effect)),
+            Self::NoVote => None,
+        };
+        debug_assert_eq!(command, None, "an answer is followed by nothing on its link");
     }
 }
 
