@@ -58,8 +58,9 @@
 //! # What the user may do
 //!
 //! The user needs `CONNECT` on the database, and `USAGE` on the sequence, if there is one. Waits are
-//! cancelled by the cancel protocol, which needs no privilege, also where the user becomes another role
-//! (`ALTER ROLE … SET role`). Statements name nothing outside `pg_catalog`, whatever the `search_path` is;
+//! cancelled by `pg_cancel_backend` from another session of the same user. Where the user becomes another
+//! role (`ALTER ROLE … SET role`) that may be refused; then the cancel protocol does it, which needs no
+//! privilege. Statements name nothing outside `pg_catalog`, whatever the `search_path` is;
 //! only the name of a [`fencing_sequence`] is looked up there: give it with its schema.
 //!
 //! # The server's log
