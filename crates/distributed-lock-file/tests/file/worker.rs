@@ -33,8 +33,10 @@ impl Worker {
     }
 
     /// Starts it as another user, which only root can.
+    ///
+    /// By the kernel's link to this program: the directories above it may be closed to that user.
     pub(crate) fn start_as(role: &str, directory: &Path, user: Option<u32>) -> Self {
-        let mut program = Command::new(std::env::current_exe().unwrap());
+        let mut program = Command::new("/proc/self/exe");
         if let Some(user) = user {
             program.uid(user).gid(user);
         }
