@@ -114,7 +114,19 @@ fn left_on_redis(server: &RedisServer) -> Vec<String> {
                 kind.ends_with("waiters") || kind.ends_with("counter")
             })
     };
-    keys.lines().filter(|key| !key.is_empty() && !stays(key)).map(str::to_owned).collect()
+    let left = keys.lines().filter(|key| !key.is_empty() && !stays(key));
+    left.map(|key| format!("{key} on {}: {}", server.address(), content(server, key))).collect()
+}
+
+/// A key's content and what is left of its time, to find out how it came there.
+fn content(server: &RedisServer, key: &str) -> String {
+    let command: &[&str] = match server.cli(&["TYPE", key]).as_str() {
+        "hash" => &["HGETALL", key],
+        "zset" => &["ZRANGE", key, "0", "-1", "WITHSCORES"],
+        _ => &["GET", key],
+    };
+    let (content, time) = (server.cli(command), server.cli(&["PTTL", key]));
+    format!("{} ({time} ms)", content.replace('\n', " "))
 }
 
 /// Stresses one backend. `url` is that of the caller with a good link, `stalling` that of the workers.
@@ -150,9 +162,10 @@ fn stress(
     crew.rest();
     crew.record().log("nemesis", "", What::quiet());
     failures.extend(Stage::new(&mut crew, &(), &noise, 0).everything_is_free());
+    // The workers still run: a release that ended with a majority is finished in the background.
+    failures.extend(still_there(&left));
     let events = crew.record().events();
     drop(crew);
-    failures.extend(still_there(&left));
 
     let epsilon = Duration::from_millis(25) + 2 * noise.worst();
     // Calls end later than these rules know while their link stalls: a release waits for it, too.

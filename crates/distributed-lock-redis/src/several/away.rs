@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use distributed_lock_core::background::library_runtime;
 use distributed_lock_core::clock::Moment;
@@ -29,7 +30,11 @@ pub(super) struct Visits {
     are_wanted: bool,
 }
 
-/// Pauses between visits grow to so many times the first.
+/// The pause before a server is visited again, at first and whenever a new vote is to be taken back:
+/// two connections a second at most. The pauses then double.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pauses between visits grow to so many fallback periods.
 const LONGEST_PAUSE: u32 = 4;
 
 impl Member {
@@ -99,6 +104,7 @@ impl Several {
     ) {
         let debt = (Arc::clone(requests), until);
         self.member(server).debts().insert(requests.owner.clone(), debt);
+        self.debt_added.notify_one();
         self.visit_soon();
     }
 
@@ -114,14 +120,21 @@ impl Several {
     }
 
     async fn visit_until_settled(self: Arc<Self>) {
-        let period = self.options.fallback_period();
-        let mut pause = period;
+        let longest = self.options.fallback_period() * LONGEST_PAUSE;
+        let mut pause = FIRST_PAUSE;
         loop {
             self.visits().are_wanted = false;
             let needed = |member: &&Member| member.is_away() || !member.debts().is_empty();
             join_all(self.members.iter().filter(needed).map(|member| self.visit(member))).await;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(period * LONGEST_PAUSE);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Long pauses are for servers that are away, not for a vote that was left a moment ago.
+                () = self.debt_added.notified() => {
+                    pause = FIRST_PAUSE;
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            pause = (pause * 2).min(longest);
             let mut visits = self.visits();
             if !visits.are_wanted && self.members.iter().all(|member| member.debts().is_empty()) {
                 visits.are_made = false;

@@ -21,6 +21,7 @@ use distributed_lock_core::clock::{Clock, Moment};
 use distributed_lock_core::error::{LockError, LockResult, NoAnswer};
 use distributed_lock_core::timers::Timers;
 use distributed_lock_core::{Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability};
+use tokio::sync::Notify;
 
 use self::away::Visits;
 use crate::free::Contended;
@@ -49,6 +50,8 @@ pub(crate) struct Several {
     operation_timeout: Duration,
     clock: Arc<dyn Clock>,
     visits: Mutex<Visits>,
+    /// A vote is to be taken back later.
+    debt_added: Notify,
     contended: Contended,
     timers: Timers,
 }
@@ -64,7 +67,7 @@ impl Several {
         let group = Mutex::new(Group::new(quorum, options.restart_guard));
         let patience = patience(options.expiry, operation_timeout);
         let timing = Timing::new(options.expiry, options.min_validity, patience);
-        let (visits, contended, timers) = Default::default();
+        let (visits, debt_added, contended, timers) = Default::default();
         Arc::new(Self {
             members,
             group,
@@ -74,6 +77,7 @@ impl Several {
             operation_timeout,
             clock,
             visits,
+            debt_added,
             contended,
             timers,
         })
