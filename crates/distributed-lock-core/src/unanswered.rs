@@ -1,4 +1,14 @@
-//! Which requests of one attempt may still take effect.
+//! Which requests of one attempt may still take effect, and for how long.
+
+use std::time::Duration;
+
+/// A request that was not answered arrives no later than this after it was sent.
+///
+/// A connection that was closed for its client may still deliver: the client's kernel sends again for a
+/// while, and a proxy on the way that has accepted the bytes does so for 924 s with Linux's defaults
+/// (`tcp_retries2`). A stopped server reads what has arrived when it goes on. Only a proxy that is itself
+/// stopped for longer can deliver later.
+pub const LATEST_ARRIVAL: Duration = Duration::from_secs(16 * 60);
 
 /// The connections on which requests of one attempt have left and were not answered.
 ///

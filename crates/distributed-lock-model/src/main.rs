@@ -42,7 +42,7 @@ const TAIL: &str = "
 
 - Time goes in steps, the same for clients and servers (no drift); a lease is two steps, the model ends after two or three.
 - A client has one link to each server. Requests on it arrive in their order, at any time after they were sent, or never.
-  Where links are left, the client has a new one from then on, hears nothing more on the old one, and what is on its way
+  Where links are left, the client has a new one from then on, receives nothing more on the old one, and what is on its way
   there may arrive before or after anything on the new one.
 - Requests to undo are repeated until they are confirmed, so they are not lost.
 - A link is left once at most, and not in the same run as an extension, a restart or a clock that jumps. Readers are modelled

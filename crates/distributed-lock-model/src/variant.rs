@@ -14,7 +14,7 @@ pub enum Variant {
     /// A request that arrives after it was undone is not recognized.
     LateRequestsTaken,
     /// A round that is dropped is forgotten, as the product did before its repair: a reader gets the lock
-    /// in the next round and releases it, and the votes of the first are nobody's.
+    /// in the next round and releases it, and the votes of the first have no owner.
     DroppedRoundForgotten,
     /// An answer on one link is taken for one on each, as the product did before its repair.
     AnswerForAllLinks,
@@ -93,7 +93,7 @@ pub struct Bounds {
     pub extensions: u8,
     /// How many replies may be lost; a lost request is one that never arrives.
     pub losses: u8,
-    /// How often a client may be told that a link is closed while what it has sent may still arrive.
+    /// How often a link may be reported closed while what it has sent may still arrive.
     pub leaves: u8,
     /// Whether all clients are readers, who may hold at the same time.
     pub are_readers: bool,

@@ -26,14 +26,6 @@ use crate::options::RedisOptions;
 use crate::place::RedisPlace;
 use crate::script::{ACQUIRE, ACQUIRE_ALONE, DRAW, RELEASE, RELEASE_ALONE, Request, Run, WITHDRAW};
 
-/// For how long a request of a withdrawn attempt that arrives late finds that it was withdrawn.
-///
-/// A connection that was closed for this client may still deliver: its kernel sends again for at most
-/// [`USER_TIMEOUT`](crate::link::USER_TIMEOUT), and a proxy on the way that has accepted the bytes does so
-/// for 924 s with Linux's defaults (`tcp_retries2`). A stopped server reads what has arrived when it goes
-/// on, and this request with it. Only a proxy that is itself stopped for longer can deliver later.
-const TOMBSTONE: Duration = Duration::from_secs(16 * 60);
-
 /// How much later than a hold's end is looked for it: the request was on its way when its rest was
 /// read, and the server's milliseconds are whole.
 const LATENESS: Duration = Duration::from_millis(2);
@@ -230,14 +222,6 @@ impl OneServer {
         })
     }
 
-    /// How long a tombstone is to last, in ms, as the scripts take it; 0 for none.
-    fn tombstone(&self, is_needed: bool) -> String {
-        match is_needed {
-            true => TOMBSTONE.max(self.options.expiry).as_millis().to_string(),
-            false => "0".to_owned(),
-        }
-    }
-
     /// Completes when the server has ended the hold that a waiter waits for.
     async fn passed(&self, at: Option<Moment>) {
         match at {
@@ -346,7 +330,7 @@ impl Driver for OneServer {
         let (keys, owner) = (key.all(), self.owner(*mode, token));
         let mut link = self.client.link().await?;
         for is_last in [false, true] {
-            let tombstone = self.tombstone(place.may_come_after(&link));
+            let tombstone = self.options.tombstone(place.may_come_after(&link));
             let arguments = [code(*mode).0, &owner, &tombstone];
             let run = Run { text: &WITHDRAW, keys: &keys, arguments: &arguments };
             match self.client.request_on(&link, run).await {
@@ -383,7 +367,7 @@ impl Driver for OneServer {
                 Released::ToNobody | Released::ToOthers | Released::Before => return Ok(()),
             }
         }
-        let tombstone = self.tombstone(grant.has_unanswered());
+        let tombstone = self.options.tombstone(grant.has_unanswered());
         let arguments = [code(grant.mode).0, owner.as_str(), &tombstone];
         let keys = grant.key.all();
         let run = Run { text: &RELEASE, keys: &keys, arguments: &arguments };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
 use distributed_lock_core::lease::LeaseMachine;
+use distributed_lock_core::unanswered::LATEST_ARRIVAL;
 use distributed_lock_core::{AttemptToken, Mode};
 
 /// What the builder collects.
@@ -112,6 +113,15 @@ impl RedisOptions {
         match mode {
             Mode::Exclusive => format!("{token}{label}"),
             Mode::Shared | Mode::Permit { .. } => format!("{token} {}{label}", self.expiry_ms),
+        }
+    }
+
+    /// For how many ms a tombstone lasts, as the scripts take it; 0 for none. A request that arrives
+    /// late finds it.
+    pub(crate) fn tombstone(&self, is_needed: bool) -> String {
+        match is_needed {
+            true => LATEST_ARRIVAL.max(self.expiry).as_millis().to_string(),
+            false => "0".to_owned(),
         }
     }
 

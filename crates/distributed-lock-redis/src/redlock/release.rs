@@ -1,6 +1,7 @@
 //! Giving back on every server what was held or asked for.
 
 use distributed_lock_core::clock::Moment;
+use distributed_lock_core::unanswered::LATEST_ARRIVAL;
 
 use super::servers::{Quorum, ServerId, ServerSet};
 use super::tally::{Answer, Tally};
@@ -36,10 +37,6 @@ pub enum Undone {
     /// Fewer than a majority have answered.
     Unknown,
 }
-
-/// After this no request arrives any more that was not answered: TCP repeats what is not acknowledged
-/// for about 15 minutes.
-const LATEST_ARRIVAL: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 
 /// The end of a hold or of a round on all servers.
 ///

@@ -11,9 +11,10 @@ local function read_counter()
   return string.match(redis.call('GET', counter) or '', '^0*(%d+) ?(%x*)$')
 end
 
-local function last_drawn()
-  local last, by = read_counter()
-  return tonumber(last or 0), by
+-- Compares numbers as texts without leading zeros, because greater ones are not exact.
+local function is_greater(one, other)
+  if #one ~= #other then return #one > #other end
+  return one > other
 end
 
 -- If the clock went back, the counter must be seen to outlive what it has given out.
@@ -38,6 +39,6 @@ end
 local function step()
   local last = read_counter() or '0'
   if tonumber(last) < LAST_EXACT then return record(math.max(tonumber(last) + 1, micros)) end
-  if #last > #LAST_TOKEN or (#last == #LAST_TOKEN and last >= LAST_TOKEN) then return nil end
+  if not is_greater(LAST_TOKEN, last) then return nil end
   return write_counter(successor(last))
 end

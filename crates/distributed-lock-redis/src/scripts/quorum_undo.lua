@@ -1,16 +1,13 @@
--- Takes back one server's vote, and tells whose turn it may be.
+-- Takes back one server's vote, and notifies the waiters whose turn it may be.
 --
 -- ARGV: mode, owner, for how long a request of this round that comes later finds that it was given
--- up ('0' if none can come), waiter ('' if it stays), '1' to tell. Nobody is told of a vote that had
--- not won: those who wait would do nothing but take it from each other. Returns 1, or 0 if the owner
--- had no vote.
+-- up ('0' if none can come), waiter ('' if it stays), '1' to notify. A vote of a round that was not won
+-- notifies no waiter: the waiters would only take it from each other. Returns 1, or 0 if the owner had
+-- no vote.
 local waiter, tells = ARGV[4], ARGV[5] == '1'
 local had_it = give_back()
 if waiter ~= '' then leave_queue(waiter) end
-if ARGV[3] ~= '0' then
-  redis.call('HSET', waiters, token, int(now + ARGV[3]))
-  keep_waiters(ARGV[3])
-end
+if ARGV[3] ~= '0' then leave_tombstone(ARGV[3]) end
 if tells and (had_it or waiter ~= '') then
   for _, id in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
     local other = live_waiter(id)

@@ -10,6 +10,7 @@ use distributed_lock_core::error::{LateGrant, LockError, LockResult};
 use distributed_lock_core::{AttemptToken, Mode};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use super::failures::Failures;
 use super::fanout::{Fanout, Reply};
@@ -161,7 +162,7 @@ impl Several {
     async fn ask_all(self: &Arc<Self>, question: Question) -> (Verdict, ServerSet, Failures) {
         let (requests, question) = (Arc::clone(&question.requests), Arc::new(question));
         let (mut fanout, mut failures) = (Fanout::new(self), Failures::default());
-        let (mut verdict, mut undo) = (None, ServerSet::NONE);
+        let (mut verdict, mut undo, began) = (None, ServerSet::NONE, Instant::now());
         let mut event = RoundEvent::Begin(self.reachable());
         loop {
             let now = self.now();
@@ -192,7 +193,10 @@ impl Several {
                     failures.add(server, error);
                     RoundEvent::Unknown(server)
                 }
-                Reply::Silence => RoundEvent::Tick,
+                Reply::Silence => {
+                    failures.add_silent(fanout.pending(), began.elapsed());
+                    RoundEvent::Tick
+                }
             };
         }
     }

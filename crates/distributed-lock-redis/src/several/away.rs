@@ -157,7 +157,9 @@ impl Several {
             let undone = self.undo_over(&link, member, &requests, End::Whole);
             match tokio::time::timeout(limit, undone).await {
                 Ok(Ok(_)) => drop(member.debts().remove(&requests.owner)),
-                _ => return,
+                // It may be refused for good; what comes after it is undone all the same.
+                Ok(Err(LockError::Backend(_))) => {}
+                Ok(Err(_)) | Err(_) => return,
             }
         }
         if member.is_away() {

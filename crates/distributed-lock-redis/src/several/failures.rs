@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use distributed_lock_core::error::{LockError, Transient};
+use distributed_lock_core::error::{LockError, NoAnswer, Transient};
 
 use super::Several;
 use crate::redlock::servers::{ServerId, ServerSet};
@@ -41,8 +42,14 @@ impl Failures {
         self.0.push((server, Failure { kind, source: source.into() }));
     }
 
+    /// These servers did not answer for so long.
+    pub(super) fn add_silent(&mut self, servers: ServerSet, waited: Duration) {
+        servers.iter().for_each(|server| self.add(server, LockError::connection(NoAnswer(waited))));
+    }
+
     /// The error for a request that too few servers have done. It is a lasting refusal only if so many
-    /// refused that the others are no majority: else the same request can succeed later.
+    /// refused that the others are no majority: else the same request can succeed later, and a refusal is
+    /// reported only for want of another reason.
     pub(super) fn error(&self, several: &Several) -> LockError {
         let refused: ServerSet = self.of(Kind::Refused).map(|(server, _)| server).collect();
         let others = several.quorum.all().without(refused);
@@ -50,8 +57,11 @@ impl Failures {
         let lasting = is_lasting.then(|| self.of(Kind::Refused).next_back()).flatten();
         let passing = || self.of(Kind::Passes).next_back();
         let silent = || self.of(Kind::NoAnswer).next_back();
-        match lasting.or_else(passing).or_else(silent) {
-            Some((server, failure)) => failure.of_server(several, server),
+        if let Some((server, failure)) = lasting.or_else(passing).or_else(silent) {
+            return failure.of_server(several, server, failure.kind);
+        }
+        match self.of(Kind::Refused).next_back() {
+            Some((server, failure)) => failure.of_server(several, server, Kind::Passes),
             None => several.too_few(),
         }
     }
@@ -63,13 +73,13 @@ impl Failures {
 }
 
 impl Failure {
-    fn of_server(&self, several: &Several, server: ServerId) -> LockError {
+    fn of_server(&self, several: &Several, server: ServerId, kind: Kind) -> LockError {
         let source = OfServer {
             number: server.0 + 1,
             servers: several.members.len(),
             source: Arc::clone(&self.source),
         };
-        match self.kind {
+        match kind {
             Kind::NoAnswer => LockError::connection(source),
             Kind::Passes => LockError::transient(source),
             Kind::Refused => LockError::backend(source),

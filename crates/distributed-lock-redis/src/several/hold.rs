@@ -16,6 +16,7 @@ use super::fanout::{Fanout, Reply};
 use super::place::RoundRequests;
 use super::undo::End;
 use super::vote::Account;
+use crate::damage;
 use crate::driver::{GONE, unexpected};
 use crate::redlock::drawing::{Drawing, DrawingCommand, Raised};
 use crate::redlock::release::Undone;
@@ -127,7 +128,12 @@ impl Several {
         let keys = requests.key.on_each(requests.slot);
         let arguments = [requests.code, requests.owner.as_str(), &number];
         let run = Run { text: &QUORUM_TOKEN, keys: &keys, arguments: &arguments };
-        counted(&self.request(self.member(server), run, Account::NoVote).await?.0)
+        let member = self.member(server);
+        let reply = self.request(member, run, Account::NoVote).await?.0;
+        if reply == Value::Array(vec![Value::Int(3)]) {
+            return Err(damage::exhausted(&member.client, requests.key.counter()));
+        }
+        counted(&reply)
     }
 }
 

@@ -122,6 +122,7 @@ impl Several {
                 heard = fanout.next() => match heard {
                     Reply::Answer(server, answer) => undo.takes(server, answer),
                     Reply::Silence => {
+                        undo.failures.add_silent(fanout.pending(), began.elapsed());
                         fanout.pending().iter().for_each(|server| undo.failed(server));
                         break;
                     }
@@ -171,10 +172,7 @@ impl Several {
                 _ => return Ok(Answer::No),
             }
         }
-        let tombstone = match may_come_later {
-            true => self.options.expiry.max(Duration::from_secs(60)).as_millis().to_string(),
-            false => "0".to_owned(),
-        };
+        let tombstone = self.options.tombstone(may_come_later);
         let (waiter, tells) = match end {
             End::Round => (String::new(), "0"),
             End::Whole | End::Alone => (requests.waiter(), "1"),

@@ -29,6 +29,7 @@ mod redlock_late;
 mod redlock_processes;
 mod redlock_refusals;
 mod redlock_resources;
+mod redlock_undo;
 mod refusals;
 mod requests;
 mod resources;

@@ -57,13 +57,34 @@ async fn a_refusal_by_a_minority_is_no_lasting_one() {
     let began = Instant::now();
     loop {
         let refused = here.try_acquire_lock("refused").await.map(drop).unwrap_err();
-        if matches!(refused, LockError::Backend(_)) {
-            assert!(!refused.is_retryable(), "{refused:?}");
+        if !refused.is_retryable() {
+            assert!(matches!(refused, LockError::Backend(_)), "{refused:?}");
             return;
         }
         assert!(began.elapsed() < SECOND * 10, "{refused:?}");
         tokio::time::sleep(50 * MS).await;
     }
+}
+
+/// Of three servers one gives its vote back, one has lost it and one refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_fails_by_one_refusal_says_what_was_refused() {
+    let group = Group::start(3);
+    let here = group.leased(SECOND * 30).await;
+    let mut handle = held(&here, "refused").await;
+    while group.count("distributed-lock:refused") < 3 {
+        handle.release().await.unwrap();
+        handle = held(&here, "refused").await;
+        tokio::time::sleep(50 * MS).await;
+    }
+    order(&group.0[0], &["DEL", "distributed-lock:refused"]);
+    order(&group.0[1], &["ACL", "SETUSER", "default", "-eval", "-evalsha"]);
+    let refused = handle.release().await.unwrap_err();
+    let text = whole_text(&refused);
+    println!("{text}");
+    assert!(text.contains("2 of 3") && text.contains("evalsha"), "{text}");
+    // The other two can do it yet.
+    assert!(refused.is_retryable(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

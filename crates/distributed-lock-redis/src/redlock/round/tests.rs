@@ -28,8 +28,8 @@ fn begun(servers: u8) -> Round {
     round
 }
 
-/// An event, and the answer that brings it.
-fn hears(round: &mut Round, now: Moment, event: RoundEvent) -> Vec<RoundCommand> {
+/// Delivers an event, and the answer on the link that brings it.
+fn deliver(round: &mut Round, now: Moment, event: RoundEvent) -> Vec<RoundCommand> {
     let answered = |server, effect| LinkEvent::Answered(server, LINK, effect);
     let link = match event {
         RoundEvent::Granted(server) => Some(answered(server, Effect::MayHaveVoted)),
@@ -50,12 +50,12 @@ fn verdict(commands: &[RoundCommand]) -> Option<Verdict> {
 #[test]
 fn a_majority_is_enough_and_the_others_are_not_waited_for() {
     let mut round = begun(3);
-    assert_eq!(hears(&mut round, at(1), RoundEvent::Granted(ServerId(0))), []);
-    let won = hears(&mut round, at(5), RoundEvent::Granted(ServerId(2)));
+    assert_eq!(deliver(&mut round, at(1), RoundEvent::Granted(ServerId(0))), []);
+    let won = deliver(&mut round, at(5), RoundEvent::Granted(ServerId(2)));
     let Some(Verdict::Granted(lease)) = verdict(&won) else { panic!("{won:?}") };
     // From the request on; a hundredth of the lease and 2 ms are kept for drift.
     assert_eq!(lease.deadline(), at(988));
-    assert_eq!(hears(&mut round, at(9), RoundEvent::Granted(ServerId(1))), []);
+    assert_eq!(deliver(&mut round, at(9), RoundEvent::Granted(ServerId(1))), []);
     let undone = round.end(RoundEnd::Whole);
     assert_eq!(undone.len(), 3);
 }
@@ -64,10 +64,10 @@ fn a_majority_is_enough_and_the_others_are_not_waited_for() {
 fn half_the_servers_are_not_a_majority() {
     let mut round = begun(4);
     for server in 0..2 {
-        assert_eq!(hears(&mut round, at(1), RoundEvent::Granted(ServerId(server))), []);
+        assert_eq!(deliver(&mut round, at(1), RoundEvent::Granted(ServerId(server))), []);
     }
-    assert_eq!(hears(&mut round, at(2), RoundEvent::Unknown(ServerId(2))), []);
-    let lost = hears(&mut round, at(3), RoundEvent::Unknown(ServerId(3)));
+    assert_eq!(deliver(&mut round, at(2), RoundEvent::Unknown(ServerId(2))), []);
+    let lost = deliver(&mut round, at(3), RoundEvent::Unknown(ServerId(3)));
     assert_eq!(verdict(&lost), Some(Verdict::TooFew));
     let undone = |server| lost.contains(&RoundCommand::Undo(ServerId(server)));
     assert!((0..4).all(undone), "{lost:?}");
@@ -76,8 +76,8 @@ fn half_the_servers_are_not_a_majority() {
 #[test]
 fn too_slow_is_refused_and_given_back() {
     let mut round = begun(3);
-    assert_eq!(hears(&mut round, at(10), RoundEvent::Granted(ServerId(0))), []);
-    let slow = hears(&mut round, at(889), RoundEvent::Granted(ServerId(1)));
+    assert_eq!(deliver(&mut round, at(10), RoundEvent::Granted(ServerId(0))), []);
+    let slow = deliver(&mut round, at(889), RoundEvent::Granted(ServerId(1)));
     assert_eq!(verdict(&slow), Some(Verdict::TooSlow));
     assert_eq!(slow.len(), 4);
 }
@@ -86,14 +86,14 @@ fn too_slow_is_refused_and_given_back() {
 fn one_owner_on_a_majority_holds_it_and_several_split_it() {
     let refused = |server, owner| RoundEvent::Refused(ServerId(server), OwnerId(owner));
     let mut round = begun(5);
-    assert_eq!(hears(&mut round, at(1), refused(0, 7)), []);
-    assert_eq!(hears(&mut round, at(1), refused(1, 7)), []);
-    assert_eq!(verdict(&hears(&mut round, at(1), refused(2, 7))), Some(Verdict::Held));
+    assert_eq!(deliver(&mut round, at(1), refused(0, 7)), []);
+    assert_eq!(deliver(&mut round, at(1), refused(1, 7)), []);
+    assert_eq!(verdict(&deliver(&mut round, at(1), refused(2, 7))), Some(Verdict::Held));
     let mut round = begun(5);
-    assert_eq!(hears(&mut round, at(1), RoundEvent::Granted(ServerId(4))), []);
-    assert_eq!(hears(&mut round, at(1), refused(0, 7)), []);
-    assert_eq!(hears(&mut round, at(1), refused(1, 7)), []);
-    let split = hears(&mut round, at(1), refused(2, 8));
+    assert_eq!(deliver(&mut round, at(1), RoundEvent::Granted(ServerId(4))), []);
+    assert_eq!(deliver(&mut round, at(1), refused(0, 7)), []);
+    assert_eq!(deliver(&mut round, at(1), refused(1, 7)), []);
+    let split = deliver(&mut round, at(1), refused(2, 8));
     assert_eq!(verdict(&split), Some(Verdict::Split));
     let undo = |server| RoundCommand::Undo(ServerId(server));
     assert_eq!(split[1..], [undo(3), undo(4)]);
@@ -102,15 +102,15 @@ fn one_owner_on_a_majority_holds_it_and_several_split_it() {
 #[test]
 fn a_silent_minority_is_waited_for_only_so_long() {
     let mut round = begun(3);
-    assert_eq!(hears(&mut round, at(1), RoundEvent::Granted(ServerId(0))), []);
+    assert_eq!(deliver(&mut round, at(1), RoundEvent::Granted(ServerId(0))), []);
     let named = RoundEvent::Refused(ServerId(1), OwnerId(7));
-    assert_eq!(hears(&mut round, at(1), named), []);
-    assert_eq!(hears(&mut round, at(49), RoundEvent::Tick), []);
-    assert_eq!(verdict(&hears(&mut round, at(50), RoundEvent::Tick)), Some(Verdict::Split));
+    assert_eq!(deliver(&mut round, at(1), named), []);
+    assert_eq!(deliver(&mut round, at(49), RoundEvent::Tick), []);
+    assert_eq!(verdict(&deliver(&mut round, at(50), RoundEvent::Tick)), Some(Verdict::Split));
 }
 
 proptest! {
-    /// Whatever is answered in whatever order, there is one verdict, it is true, and whoever
+    /// Whatever is answered in whatever order, there is one verdict, it is true, and a server that
     /// may have granted a round that was not won is asked to undo it.
     #[test]
     fn a_verdict_is_certain_and_nothing_is_left_behind(
@@ -145,7 +145,7 @@ proptest! {
                     }
                 }
             };
-            for command in hears(&mut round, at(now), event) {
+            for command in deliver(&mut round, at(now), event) {
                 match command {
                     RoundCommand::Resolve(verdict) => {
                         match verdict {
@@ -186,13 +186,13 @@ proptest! {
         };
         for server in Quorum::of(servers).all().iter() {
             let kind = answers[usize::from(server.0)];
-            if verdict(&hears(&mut round, at(1), answer(server, kind))).is_some() {
+            if verdict(&deliver(&mut round, at(1), answer(server, kind))).is_some() {
                 return Ok(());
             }
             let ends = (0..4).map(|kind| {
                 let (mut round, mut end) = (round.clone(), None);
                 for silent in round.tally.pending().iter() {
-                    end = end.or(verdict(&hears(&mut round, at(1), answer(silent, kind))));
+                    end = end.or(verdict(&deliver(&mut round, at(1), answer(silent, kind))));
                 }
                 end.map(|verdict| std::mem::discriminant(&verdict))
             });
@@ -228,7 +228,7 @@ proptest! {
             if matches!(event, RoundEvent::Refused(..)) {
                 refused_by.insert(server);
             }
-            for command in hears(&mut round, at(1), event) {
+            for command in deliver(&mut round, at(1), event) {
                 match command {
                     RoundCommand::Undo(server) => prop_assert!(undone.insert(server)),
                     RoundCommand::Resolve(_) => {}
@@ -241,7 +241,7 @@ proptest! {
         prop_assert_eq!(may_have_votes, not_refused);
         prop_assert!(not_refused.without(undone.or(may_have_votes)).is_empty());
         for server in Quorum::of(servers).all().iter() {
-            prop_assert_eq!(hears(&mut round, at(3), RoundEvent::Granted(server)), []);
+            prop_assert_eq!(deliver(&mut round, at(3), RoundEvent::Granted(server)), []);
             prop_assert_eq!(round.on_link(LinkEvent::Ask(server, LINK)), None);
         }
     }
