@@ -11,13 +11,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, RawMode, fchmod, fchown, fstat, mkdirat, open, openat,
-    unlinkat,
+    AtFlags, Gid, Mode, OFlags, RawMode, fchmod, fchown, fstat, mkdirat, openat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::options::FileOptions;
-use crate::trust::open_to_make;
+use crate::trust::open_to_change;
 
 /// Permissions in the width that the platform has for them.
 pub(crate) fn mode(permissions: u32) -> Mode {
@@ -26,7 +25,7 @@ pub(crate) fn mode(permissions: u32) -> Mode {
 
 /// Makes the lock file at a path; `None` if there is something already.
 pub(crate) fn make_file(path: &Path, options: &FileOptions) -> io::Result<Option<OwnedFd>> {
-    let directory = open_to_make(parent(path), options)?;
+    let directory = open_to_change(parent(path), options)?;
     let name = path.file_name().unwrap_or_default();
     // Where files without a name cannot be had, this fails, and the other way says what is wrong.
     match make_unnamed_file(&directory, name, options) {
@@ -47,7 +46,7 @@ fn make_unnamed_file(
     let file = openat(directory, ".", flags, mode(options.file_mode))?;
     set_permissions(&file, directory, options)?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match rustix::fs::linkat(CWD, unnamed, directory, name, AtFlags::SYMLINK_FOLLOW) {
+    match rustix::fs::linkat(rustix::fs::CWD, unnamed, directory, name, AtFlags::SYMLINK_FOLLOW) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::EXIST) => Ok(None),
         Err(error) => Err(error.into()),
@@ -96,63 +95,75 @@ fn set_permissions(file: impl AsFd, directory: &OwnedFd, options: &FileOptions) 
     Ok(())
 }
 
-/// Makes a directory with exactly these permissions. What is there already stays as it is.
-pub(crate) fn make_directory(path: &Path, permissions: u32) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+/// Makes a directory with exactly these permissions, in the one that the checked steps lead to. What is
+/// there already stays as it is.
+pub(crate) fn make_directory(
+    path: &Path,
+    permissions: u32,
+    options: &FileOptions,
+) -> io::Result<()> {
+    // A path that ends with `..` leads to what is there.
+    let Some(name) = path.file_name() else { return Ok(()) };
+    let above = open_to_change(parent(path), options)?;
     let random = RandomState::new().hash_one(std::process::id());
-    let temporary = parent(path).join(format!(".{name:.40}.{random:016x}"));
-    mkdirat(CWD, &temporary, Mode::RWXU)?;
-    let moved = set_directory_permissions(&temporary, permissions)
-        .and_then(|()| Ok(rename_without_replacing(&temporary, path)?));
+    let temporary = format!(".{:.40}.{random:016x}", name.to_string_lossy());
+    let temporary = OsStr::new(&temporary);
+    mkdirat(&above, temporary, Mode::RWXU)?;
+    let moved = set_directory_permissions(&above, temporary, permissions)
+        .and_then(|()| Ok(rename_without_replacing(&above, temporary, name)?));
     let Err(error) = moved else { return Ok(()) };
     // It is empty and ours; where that fails, somebody else was quicker to remove it.
-    let _ = unlinkat(CWD, &temporary, AtFlags::REMOVEDIR);
+    let _ = unlinkat(&above, temporary, AtFlags::REMOVEDIR);
     if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) {
         return Ok(());
     }
     // A file system, or a system, that cannot rename this way.
-    match mkdirat(CWD, path, Mode::RWXU) {
+    match mkdirat(&above, name, Mode::RWXU) {
         Err(Errno::EXIST) => Ok(()),
         made => made
             .map_err(io::Error::from)
-            .and_then(|()| set_directory_permissions(path, permissions)),
+            .and_then(|()| set_directory_permissions(&above, name, permissions)),
     }
 }
 
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn rename_without_replacing(from: &Path, to: &Path) -> rustix::io::Result<()> {
-    rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE)
+fn rename_without_replacing(above: &OwnedFd, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    rustix::fs::renameat_with(above, from, above, to, rustix::fs::RenameFlags::NOREPLACE)
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn rename_without_replacing(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
+fn rename_without_replacing(
+    _above: &OwnedFd,
+    _from: &OsStr,
+    _to: &OsStr,
+) -> rustix::io::Result<()> {
     Err(Errno::NOSYS)
 }
 
 /// Sets the permissions of a directory that was made just now, never those of what a link leads to.
-fn set_directory_permissions(path: &Path, permissions: u32) -> io::Result<()> {
+fn set_directory_permissions(above: &OwnedFd, name: &OsStr, permissions: u32) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match open(path, flags, Mode::empty()) {
+    match openat(above, name, flags, Mode::empty()) {
         Ok(directory) => Ok(fchmod(&directory, with_group_bit(&directory, permissions)?)?),
         // The umask has taken our own permissions away.
-        Err(Errno::ACCESS) => set_unreadable_permissions(path, permissions),
+        Err(Errno::ACCESS) => set_unreadable_permissions(above, name, permissions),
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn set_unreadable_permissions(path: &Path, permissions: u32) -> io::Result<()> {
+fn set_unreadable_permissions(above: &OwnedFd, name: &OsStr, permissions: u32) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = open(path, flags, Mode::empty())?;
+    let directory = openat(above, name, flags, Mode::empty())?;
     let permissions = with_group_bit(&directory, permissions)?;
     Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), permissions)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_unreadable_permissions(path: &Path, permissions: u32) -> io::Result<()> {
-    Ok(rustix::fs::chmodat(CWD, path, mode(permissions), AtFlags::SYMLINK_NOFOLLOW)?)
+fn set_unreadable_permissions(above: &OwnedFd, name: &OsStr, permissions: u32) -> io::Result<()> {
+    Ok(rustix::fs::chmodat(above, name, mode(permissions), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Keeps the bit by which files get the directory's group, which comes from the parent directory.
@@ -180,7 +191,7 @@ mod tests {
     fn either_way_a_file_is_made_once_with_its_mode() {
         let directory = tempfile::tempdir().unwrap();
         let options = FileOptions { file_mode: 0o664, ..FileOptions::default() };
-        let opened = open_to_make(directory.path(), &options).unwrap();
+        let opened = open_to_change(directory.path(), &options).unwrap();
         for (name, make) in [
             ("named", make_named_file as fn(&OwnedFd, &OsStr, &FileOptions) -> _),
             #[cfg(target_os = "linux")]
@@ -202,15 +213,15 @@ mod tests {
     #[test]
     fn a_directory_is_made_once_with_its_mode_and_nothing_is_left() {
         let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("made");
-        make_directory(&path, 0o2775).unwrap();
+        let (path, options) = (parent.path().join("made"), FileOptions::default());
+        make_directory(&path, 0o2775, &options).unwrap();
         assert_eq!(permissions(&path), 0o2775);
         fs::write(path.join("file"), "").unwrap();
-        make_directory(&path, 0o700).unwrap();
+        make_directory(&path, 0o700, &options).unwrap();
         assert_eq!(permissions(&path), 0o2775);
         let link = parent.path().join("link");
         symlink(&path, &link).unwrap();
-        make_directory(&link, 0o700).unwrap();
+        make_directory(&link, 0o700, &options).unwrap();
         assert_eq!(permissions(&path), 0o2775);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2);
     }

@@ -44,7 +44,7 @@ fn make(path: &Path, permissions: u32, options: &FileOptions) -> io::Result<bool
     if let Some(parent) = path.parent() {
         make(parent, options.directory_mode() & !0o022, options)?;
     }
-    make_directory(path, permissions)?;
+    make_directory(path, permissions, options)?;
     Ok(true)
 }
 
@@ -61,8 +61,11 @@ fn refused(path: &Path, error: io::Error) -> LockError {
             | Errno::PERM
             | Errno::ROFS,
         ) => {}
-        // Refused without asking the system: empty, or with a NUL.
-        None if error.kind() == io::ErrorKind::InvalidInput => {}
+        // Refused without asking the system: empty, with a NUL, or by another user's link.
+        None if matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+        ) => {}
         _ if passes_by_itself(&error) => {
             return LockError::transient(io::Error::new(error.kind(), text));
         }
@@ -173,6 +176,24 @@ mod tests {
         let refused = open(&dangling, FileOptions::default());
         assert!(matches!(refused, Err(LockError::Config(_))), "{refused:?}");
         assert!(!parent.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn row_72_no_directory_is_made_by_a_link_of_another_user() {
+        let parent = tempfile::tempdir().unwrap();
+        let (private, link) = (parent.path().join("private"), parent.path().join("link"));
+        fs::create_dir(&private).unwrap();
+        std::os::unix::fs::symlink("private", &link).unwrap();
+        if std::os::unix::fs::lchown(&link, Some(65_534), None).is_err() {
+            // Only root can give links away.
+            return;
+        }
+        for below in ["locks", "above/locks"] {
+            let options = FileOptions { shared_directory: true, ..FileOptions::default() };
+            let refused = open(&link.join(below), options);
+            assert!(matches!(refused, Err(LockError::Config(_))), "{refused:?}");
+            assert_eq!(fs::read_dir(&private).unwrap().count(), 0, "{below} was made");
+        }
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Dev, FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, open};
+use rustix::fs::{
+    AtFlags, Dev, FileType, Mode, OFlags, Stat, fchmod, fstat, lstat, open, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::create::{make_file, mode};
 use crate::failure::of_file;
 use crate::options::FileOptions;
+use crate::trust::open_to_change;
 
 /// How often one call follows a file that is replaced under its hands.
 pub(crate) const FOLLOW_LIMIT: usize = 100;
@@ -106,6 +109,28 @@ pub(crate) fn open_existing(
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::LOOP) => Err(unsuitable(path, "is a symbolic link")),
         Err(Errno::ISDIR | Errno::NXIO) => Err(unsuitable(path, NOT_REGULAR)),
+        Err(error) => Err(of_file(path, error)),
+    }
+}
+
+/// Removes a file, in the directory that the checked steps lead to, if it is the one at its path; whether
+/// it was.
+pub(crate) fn remove_file(
+    path: impl AsRef<Path>,
+    inode: Inode,
+    options: &FileOptions,
+) -> io::Result<bool> {
+    let path = path.as_ref();
+    let directory = open_to_change(path.parent().unwrap_or(path), options)?;
+    let name = path.file_name().unwrap_or_default();
+    match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if Inode::of(&stat) == inode => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(false),
+        Err(error) => return Err(of_file(path, error)),
+    }
+    match unlinkat(&directory, name, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(of_file(path, error)),
     }
 }

@@ -177,7 +177,7 @@ impl FilePlace {
         };
         let mut passed = turnstile.enter(share)?;
         if !passed && turnstile.is_stuck(share, STUCK_AFTER) {
-            turnstile = match turnstile.remove() {
+            turnstile = match turnstile.remove(context.options) {
                 Ok(()) => Turnstile::open(key.turnstile(), context.options)?,
                 Err(turnstile) => turnstile,
             };

@@ -5,7 +5,7 @@
 //! one path to different lock files, at any time. So `build()` warns of them, and refuses where that is
 //! everybody.
 //!
-//! They must not get this process to make files in directories that only it may write to. So a symbolic
+//! They must not get this process to make or remove files in directories that only it may write to. So a symbolic
 //! link of another user may only lead to a directory of that user, also after it was switched.
 
 use std::io;
@@ -56,9 +56,9 @@ pub(crate) fn check_route(path: &Path, options: &FileOptions) -> LockResult<()> 
     Ok(())
 }
 
-/// Opens the directory that a path leads to, to make a file in it. Wherever the path leads by now, the
-/// file is made in this one, to which it led by steps that were checked.
-pub(crate) fn open_to_make(path: &Path, options: &FileOptions) -> io::Result<OwnedFd> {
+/// Opens the directory that a path leads to, to make or remove something in it. Wherever the path leads
+/// by now, that happens in this one, to which it led by steps that were checked.
+pub(crate) fn open_to_change(path: &Path, options: &FileOptions) -> io::Result<OwnedFd> {
     let (steps, opened) = walk(path);
     let directory = opened?;
     let stat = fstat(&directory)?;
@@ -194,19 +194,19 @@ mod tests {
         let options = FileOptions { shared_directory: true, ..FileOptions::default() };
         fs::create_dir(&theirs).unwrap();
         symlink("above", &link).unwrap();
-        open_to_make(&link, &options).unwrap();
+        open_to_change(&link, &options).unwrap();
         if chown(&theirs, Some(65_534), None).is_err() {
             return;
         }
         lchown(&link, Some(65_534), None).unwrap();
         assert!(check_route(&link, &options).is_err());
-        let refused = open_to_make(&link, &options).unwrap_err();
+        let refused = open_to_change(&link, &options).unwrap_err();
         assert!(refused.to_string().contains("link of user 65534"), "{refused}");
         fs::remove_file(&link).unwrap();
         symlink("theirs", &link).unwrap();
         lchown(&link, Some(65_534), None).unwrap();
         check_route(&link, &options).unwrap();
-        open_to_make(&link, &options).unwrap();
-        open_to_make(&ours, &options).unwrap();
+        open_to_change(&link, &options).unwrap();
+        open_to_change(&ours, &options).unwrap();
     }
 }

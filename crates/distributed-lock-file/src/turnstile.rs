@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::clock::since_1970;
 use crate::flock::{ShareMode, try_lock};
 use crate::key::LockPath;
-use crate::open::{OpenFile, open_lock_file};
+use crate::open::{OpenFile, open_lock_file, remove_file};
 use crate::options::FileOptions;
 
 /// The time of a writer's last try: milliseconds since 1970 and a newline.
@@ -101,20 +101,14 @@ impl Turnstile {
         Some(Duration::from_millis(millis))
     }
 
-    /// Takes it out of everybody's way. Fails in a directory where others' files may not be removed.
-    pub(crate) fn remove(self) -> Result<(), Self> {
-        let removed = match self.open.inode.is_at(&self.path) {
-            Ok(true) => std::fs::remove_file(&self.path),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self),
-            _ => {
-                tracing::debug!(file = %self.path, "a turnstile was removed: its holder does not run");
-                Ok(())
-            }
+    /// Removes it. Fails in a directory where others' files may not be removed.
+    pub(crate) fn remove(self, options: &FileOptions) -> Result<(), Self> {
+        if let Err(error) = remove_file(&self.path, self.open.inode, options) {
+            tracing::debug!(%error, "a turnstile whose holder does not run stays");
+            return Err(self);
         }
+        tracing::debug!(file = %self.path, "a turnstile was removed: its holder does not run");
+        Ok(())
     }
 }
 
@@ -147,7 +141,7 @@ mod tests {
         assert!(!other.is_stuck(ShareMode::Exclusive, LIMIT));
         tokio::time::advance(LIMIT).await;
         assert!(other.is_stuck(ShareMode::Exclusive, LIMIT));
-        other.remove().unwrap();
+        other.remove(&FileOptions::default()).unwrap();
         assert!(!writer.is_there().unwrap());
         assert!(open().enter(ShareMode::Shared).unwrap());
     }

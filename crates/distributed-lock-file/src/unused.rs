@@ -18,7 +18,7 @@ use crate::directory::check_directory;
 use crate::failure::{of_file, refusal};
 use crate::flock::{ShareMode, try_lock};
 use crate::name::is_stem;
-use crate::open::{Access, OpenFile, open_existing};
+use crate::open::{Access, OpenFile, open_existing, remove_file};
 use crate::options::FileOptions;
 
 /// How long files must have been unused at least. A token may be drawn again if its counter is removed
@@ -87,7 +87,7 @@ impl Sweep<'_> {
         let mut is_used = false;
         for ending in ["lock", "turnstile"] {
             if has(ending) {
-                let one = self.unused(path(ending)).is_some_and(Unused::remove);
+                let one = self.unused(path(ending)).is_some_and(|unused| self.remove(&unused));
                 removed += usize::from(one);
                 is_used |= !one;
             }
@@ -99,14 +99,14 @@ impl Sweep<'_> {
             Some(slots) => {
                 let bell = has("bell").then(|| self.unused(path("bell"))).flatten();
                 let all = bell.into_iter().chain(slots);
-                let gone = all.map(Unused::remove).filter(|gone| *gone).count();
+                let gone = all.filter(|unused| self.remove(unused)).count();
                 removed += gone;
             }
             None => is_used = true,
         }
         if has("token") && !is_used {
             let counter = self.unused(path("token")).filter(Unused::is_behind_the_clock);
-            removed += usize::from(counter.is_some_and(Unused::remove));
+            removed += usize::from(counter.is_some_and(|unused| self.remove(&unused)));
         }
         removed
     }
@@ -119,6 +119,11 @@ impl Sweep<'_> {
         let is_locked = self.is_old(&open) && try_lock(&open, ShareMode::Exclusive).ok()?;
         let is_ours = is_locked && self.is_old(&open) && open.inode.is_at(&path).ok()?;
         is_ours.then_some(Unused { path, open })
+    }
+
+    /// Keeps its lock until it is removed.
+    fn remove(&self, Unused { path, open }: &Unused) -> bool {
+        remove_file(path, open.inode, self.options).unwrap_or(false)
     }
 
     /// Holders and waiters write to what they lock.
@@ -134,10 +139,6 @@ impl Unused {
     /// Whether tokens go on increasing without it.
     fn is_behind_the_clock(&self) -> bool {
         counter::stored(&self.open.file).is_ok_and(|stored| stored < counter::now_in_micros())
-    }
-
-    fn remove(self) -> bool {
-        fs::remove_file(&self.path).is_ok()
     }
 }
 
