@@ -7,6 +7,7 @@ use distributed_lock_postgres::connection::WrongAttributes;
 use distributed_lock_postgres::{
     LockTableFull, PostgresLockProvider, PostgresLockProviderBuilder, Standby,
 };
+use distributed_lock_testkit::outage::given_back;
 use distributed_lock_testkit::servers::PostgresServer;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
@@ -31,12 +32,12 @@ async fn waits_go_on(
     let mut waiting = JoinSet::new();
     for name in ["foreign", "own", "own"] {
         let here = here.clone();
-        waiting.spawn(
-            async move { here.acquire_lock(name, Some(40 * SECOND)).await?.release().await },
-        );
+        waiting.spawn(async move {
+            given_back(here.acquire_lock(name, Some(40 * SECOND)).await?).await
+        });
     }
     let semaphore = here.create_semaphore("permits", 1);
-    waiting.spawn(async move { semaphore.acquire(Some(40 * SECOND)).await?.release().await });
+    waiting.spawn(async move { given_back(semaphore.acquire(Some(40 * SECOND)).await?).await });
     Observer::of(server).await.until(QUEUED, 1, 5 * SECOND).await;
     tokio::time::sleep(200 * MS).await;
     refuse(&here).await;
