@@ -1,5 +1,6 @@
 //! One acquire on its way from the local queue to its grant.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,21 +136,30 @@ impl<D: Driver> PendingAcquire<D> {
     }
 
     /// Waits at the server until the deadline, and tries a last time then. Begins with a pause if the
-    /// server was away a moment ago.
+    /// first request has failed.
+    ///
+    /// What fails is repeated soon, once: the connection may have ended while the server is there, and it
+    /// forgets a queue position that is not kept. After that, it is repeated once a fallback period until
+    /// the waiting itself has worked.
     async fn wait(
         mut self,
         deadline: Deadline,
-        mut is_away: bool,
+        mut has_failed: bool,
     ) -> LockResult<Option<Handle<D>>> {
         let fallback = self.engine.driver.fallback_period();
-        let mut pause = fallback;
+        let soon = fallback.min(SECOND_LOOK);
+        let mut until_look = fallback;
+        let mut until_repeat = soon;
         loop {
-            let interruption = match is_away {
-                true => self.pause(deadline).await?,
-                false => self.interruption(deadline, pause).await?,
+            let interruption = match has_failed {
+                true => self.pause(deadline, mem::replace(&mut until_repeat, fallback)).await?,
+                false => self.interruption(deadline, until_look).await?,
             };
-            pause = match interruption {
-                Interruption::WokenUp(Ok(WakeUp::TryAgain)) => fallback.min(SECOND_LOOK),
+            if !has_failed && !matches!(interruption, Interruption::WokenUp(Err(_))) {
+                until_repeat = soon;
+            }
+            until_look = match interruption {
+                Interruption::WokenUp(Ok(WakeUp::TryAgain)) => soon,
                 _ => fallback,
             };
             let last = matches!(interruption, Interruption::Deadline);
@@ -158,8 +168,8 @@ impl<D: Driver> PendingAcquire<D> {
                     return self.won(granted).map(Some);
                 }
                 Interruption::WokenUp(Err(error)) if self.outlasts(&error) => {
-                    self.report_away(&error);
-                    is_away = true;
+                    self.report_failure(&error);
+                    has_failed = true;
                     continue;
                 }
                 Interruption::WokenUp(Err(error)) => return Err(error),
@@ -170,10 +180,10 @@ impl<D: Driver> PendingAcquire<D> {
             match self.try_once(deadline).await {
                 // A request that was under way at the deadline was the last.
                 Ok(None) if last || deadline.has_passed() => return Ok(None),
-                Ok(None) => is_away = false,
+                Ok(None) => has_failed = false,
                 Err(error) if !last && self.outlasts(&error) => {
-                    self.report_away(&error);
-                    is_away = true;
+                    self.report_failure(&error);
+                    has_failed = true;
                 }
                 result => return result,
             }
@@ -198,13 +208,16 @@ impl<D: Driver> PendingAcquire<D> {
         }
     }
 
-    /// The server is away: no request until the fallback period is over or the deadline has passed.
-    async fn pause(&self, deadline: Deadline) -> LockResult<Interruption<D::Grant>> {
-        let fallback = self.engine.driver.fallback_period();
+    /// A request has failed: no other until the pause is over or the deadline has passed.
+    async fn pause(
+        &self,
+        deadline: Deadline,
+        pause: Duration,
+    ) -> LockResult<Interruption<D::Grant>> {
         tokio::select! {
             () = self.engine.closing.cancelled() => Err(LockError::Cancelled),
             () = self.passed(deadline) => Ok(Interruption::Deadline),
-            () = self.engine.timers.until(Instant::now().checked_add(fallback)) => {
+            () = self.engine.timers.until(Instant::now().checked_add(pause)) => {
                 Ok(Interruption::FallbackPeriod)
             }
         }
@@ -214,7 +227,7 @@ impl<D: Driver> PendingAcquire<D> {
         self.engine.timers.until(deadline.instant()).await;
     }
 
-    fn report_away(&self, error: &LockError) {
+    fn report_failure(&self, error: &LockError) {
         let name = self.open.as_ref().map(|open| &*open.claim.name);
         tracing::debug!(lock = name, %error, "the wait goes on");
     }

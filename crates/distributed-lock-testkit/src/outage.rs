@@ -41,6 +41,8 @@ pub async fn waits_survive<P: Provider>(provider: &P, outage: impl AsyncFnOnce()
         tokio::task::yield_now().await;
         waits.extend((0..TASKS).map(|_| (what, tokio::spawn(acquire(WAITS_FOR)))));
     }
+    // Until the first of those that wait has asked: one whose first request fails does not wait yet.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     outage().await;
     // Lost by the outage, or not.
     let _ = tokio::join!(held.release(), written.release(), permit.release());
