@@ -29,10 +29,11 @@ impl Drop for Driving {
     }
 }
 
-/// Connects, on the runtime that it is called on.
+/// Connects, on the runtime that it is called on. `ended` is called when the connection has ended.
 pub(crate) async fn connect(
     client: &Client,
     config: &AsyncConnectionConfig,
+    ended: impl FnOnce() + Send + 'static,
 ) -> RedisResult<(MultiplexedConnection, Driving)> {
     let settings = client.get_connection_info().redis_settings();
     Ok(match open(client).await? {
@@ -40,7 +41,11 @@ pub(crate) async fn connect(
             let connecting =
                 MultiplexedConnection::new_with_config(settings, stream, config.clone());
             let (connection, driver) = connecting.await?;
-            (connection, Driving(Some(tokio::spawn(driver))))
+            let driving = tokio::spawn(async move {
+                driver.await;
+                ended();
+            });
+            (connection, Driving(Some(driving)))
         }
         None => (client.get_multiplexed_async_connection_with_config(config).await?, Driving(None)),
     })

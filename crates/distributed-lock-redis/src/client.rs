@@ -37,6 +37,8 @@ pub(crate) struct Client {
     connect_timeout: Duration,
     /// Whether a script was run, and none was forbidden since: without scripts nothing can be given back.
     runs_scripts: AtomicBool,
+    /// Whether the server has answered since a connect failed last.
+    has_answered: AtomicBool,
     seat: Mutex<Seat>,
     links: AtomicU64,
     /// Those who need a link at the same moment make one: here, and on the library thread.
@@ -88,6 +90,7 @@ impl Client {
             patience: patience.request,
             connect_timeout: patience.connect,
             runs_scripts: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
             seat: Mutex::new(Seat { place, link: None }),
             links: AtomicU64::new(0),
             turns: Default::default(),
@@ -150,6 +153,9 @@ impl Client {
             Request::Commands(commands) => link.call_all(commands).await,
         };
         question.answered();
+        if !result.as_ref().is_err_and(cuts_link) && !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
         if result.as_ref().is_err_and(is_demoted) {
             self.leave_demoted(link);
         }
@@ -198,11 +204,17 @@ impl Client {
 
     /// Listens for messages on the link in use.
     pub(crate) async fn subscribe(self: &Arc<Self>) -> LockResult<()> {
-        let link = self.link().await?;
-        let question = Question::on(&link, self);
-        let result = link.subscribe(&self.channel).await;
-        question.answered();
-        result.map_err(lock_error)
+        let mut link = self.link().await?;
+        for is_last in [false, true] {
+            let question = Question::on(&link, self);
+            let result = link.subscribe(&self.channel).await;
+            question.answered();
+            match result {
+                Err(error) if cuts_link(&error) && !is_last => link = self.link().await?,
+                result => return result.map_err(lock_error),
+            }
+        }
+        Err(lock_error(self.broken("the connection was closed twice")))
     }
 
     fn usable(&self, current: Option<Id>) -> Option<Arc<Link>> {
@@ -255,7 +267,24 @@ impl Client {
         ServerError::new(&self.address, RedisError::from((ErrorKind::Io, why)))
     }
 
+    /// A connection that ends while it is made is made once more if the server has answered a moment
+    /// ago: it was ended, too, by what ended the one before.
     async fn open(&self) -> ServerResult<Link> {
+        match self.open_once().await {
+            Err(error)
+                if error.was_closed() && self.has_answered.swap(false, Ordering::Relaxed) =>
+            {
+                self.open_once().await
+            }
+            Err(error) => {
+                self.has_answered.store(false, Ordering::Relaxed);
+                Err(error)
+            }
+            link => link,
+        }
+    }
+
+    async fn open_once(&self) -> ServerResult<Link> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);

@@ -38,8 +38,13 @@ impl ServerError {
     /// A connection was refused in a way that the client library reports badly: it was closed, or HELLO
     /// was answered before the login.
     pub(crate) fn may_have_a_better_reason(&self) -> bool {
+        self.was_closed() || self.code() == Some("NOAUTH")
+    }
+
+    /// There was a connection, and it ended.
+    pub(crate) fn was_closed(&self) -> bool {
         let is_closed = says_nothing(&self.error) && !self.error.is_connection_refusal();
-        is_closed && !self.error.is_timeout() || self.code() == Some("NOAUTH")
+        is_closed && !self.error.is_timeout()
     }
 
     /// The server does not speak RESP3.
@@ -181,8 +186,27 @@ mod tests {
 
     #[test]
     fn row_54_refusals_that_pass_are_retryable_and_others_are_not() {
+        // As the servers write them. Each code of the list has one.
+        let words = [
+            "LOADING Redis is loading the dataset in memory",
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "READONLY You can't write against a read only replica.",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "CLUSTERDOWN The cluster is down",
+            "INPROG Failover already in progress",
+            "NOGOODSLAVE No suitable replica to promote",
+        ];
+        for words in words {
+            let error = error(words);
+            let is_transient = matches!(error, LockError::Backend(_)) && error.is_retryable();
+            assert!(is_transient, "{words}");
+        }
         for code in TRANSIENT {
-            assert!(error(&format!("{code} some words")).is_retryable(), "{code}");
+            assert!(words.iter().any(|words| words.starts_with(&format!("{code} "))), "{code}");
         }
         assert!(error("ERR max number of clients reached").is_retryable());
         assert!(error("ERR max number of clients + cluster connections reached").is_retryable());

@@ -79,7 +79,9 @@ impl Link {
         } else {
             config
         };
-        let connection = bounded::connect(&client, &config).await;
+        // Without pushes the client library does not report the end of a connection.
+        let ended = Arc::clone(&fate);
+        let connection = bounded::connect(&client, &config, move || ended.give_up()).await;
         let (connection, driving) = connection.map_err(|error| ServerError::new(server, error))?;
         let server = Arc::clone(server);
         let link = Self {
@@ -99,8 +101,11 @@ impl Link {
         if !has_pushes(&link.client) {
             // Without HELLO nothing was asked yet that a server which refuses this client must answer.
             link.call(&redis::cmd("PING")).await?;
-            // The second connection is made with the first, so that there are always two. A user who
-            // may not subscribe can still try; waiting then says why it cannot.
+        }
+        // With RESP2 the second connection is made with the first, so that there are always two. With
+        // RESP3 a link that replaces another one subscribes at once if tasks wait. A user who may not
+        // subscribe can still try; waiting then says why it cannot.
+        if !has_pushes(&link.client) || link.fate.mailbox.has_waiters() {
             match link.subscribe(channel).await {
                 Err(error) if cuts_link(&error) => return Err(error),
                 _ => {}

@@ -27,6 +27,11 @@ impl Mailbox {
         }
     }
 
+    /// Whether a task waits for a message.
+    pub(crate) fn has_waiters(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Messages may have been missed: everybody looks.
     pub(crate) fn wake_all(&self) {
         self.lock().values().for_each(|news| news.notify_one());

@@ -13,6 +13,7 @@ mod foreign_keys;
 mod group;
 mod health;
 mod hostile;
+mod kills;
 mod late_links;
 mod late_requests;
 mod least_privileges;
