@@ -453,9 +453,13 @@ impl<D: Driver> Engine<D> {
         let engine = Arc::clone(self);
         let ended = async move { engine.timers.bounded(limit, engine.everything_ended()).await };
         // What is left when the time is over is listed below.
-        match (require_timers(), library_runtime()) {
-            (Err(_), Some(library)) => drop(library.spawn(ended).await),
-            _ => drop(ended.await),
+        match require_timers() {
+            Ok(_) => drop(ended.await),
+            // The library thread is started only where the runtime in use cannot do it.
+            Err(_) => match library_runtime() {
+                Some(library) => drop(library.spawn(ended).await),
+                None => drop(ended.await),
+            },
         }
         self.driver.close();
         self.holds.failures(|| LockError::connection(NoAnswer(limit)))

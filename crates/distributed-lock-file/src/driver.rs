@@ -30,6 +30,10 @@ use crate::watch::Watch;
 /// elsewhere.
 const LOSS_DETECTED_WITHIN: Duration = Duration::from_millis(50);
 
+/// Why a lock file that is held no longer keeps others out.
+pub(crate) const TAKEN_AWAY: &str =
+    "its lock file was removed or replaced, or its path leads elsewhere";
+
 /// The most permits of a semaphore: each is a file.
 const MOST_PERMITS: u32 = 65_536;
 
@@ -181,6 +185,8 @@ impl FileGrant {
         let Some(Held { locked, is_shared, _bell }) = self.lock().take() else { return Ok(()) };
         let LockedFile { watch, open, .. } = locked;
         drop(watch);
+        // The file may have been taken away since the last look, or before the first.
+        let was_there = open.inode.is_at(&self.path).unwrap_or(true);
         // Unlocking frees it even while a child has the descriptor; closing it wakes those who wait.
         open.file.unlock().map_err(|error| refusal(of_file(&self.path, error)))?;
         drop(open);
@@ -188,7 +194,7 @@ impl FileGrant {
             // A child's descriptor may have kept the file open: raise the event by another close.
             drop(open_existing(&self.path, Access::Write, options).map_err(refusal)?);
         }
-        Ok(())
+        if was_there { Ok(()) } else { Err(LockError::LockLost(TAKEN_AWAY.into())) }
     }
 
     fn check_held(&self) -> LockResult<()> {
@@ -196,9 +202,7 @@ impl FileGrant {
         let here = held.as_ref().map(|held| held.locked.open.inode.is_at(&self.path));
         match here.transpose().map_err(refusal)? {
             Some(true) => Ok(()),
-            _ => Err(LockError::LockLost(
-                "its lock file was removed or replaced, or its path leads elsewhere".into(),
-            )),
+            _ => Err(LockError::LockLost(TAKEN_AWAY.into())),
         }
     }
 

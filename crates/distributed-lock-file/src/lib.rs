@@ -28,8 +28,8 @@
 //! - Programs that remove the lock file when they release it (the .NET library does) are excluded
 //!   exactly: after locking, the file must still be the one at its path.
 //! - A stranger who removes the file of a held lock, or makes its path lead elsewhere, lets another
-//!   holder in. The first is notified within 50 ms; [fencing tokens] protect a resource in between,
-//!   nothing else does.
+//!   holder in. The first is notified within 50 ms, or by the error of its release if that comes sooner;
+//!   [fencing tokens] protect a resource in between, nothing else does.
 //! - The lock is where the *path* of the directory leads. If that changes, because a directory on it is
 //!   moved, removed, mounted over or replaced or a symbolic link is switched, holders are notified
 //!   within 50 ms where the kernel reports it and 1.1 s where it does not, and from then on the provider

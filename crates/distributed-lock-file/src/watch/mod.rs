@@ -1,5 +1,9 @@
 //! Wake-ups and loss, reported by the kernel: one inotify instance for a provider.
 //!
+//! The instance is made for the first waiter, or when a lock has been held for [`SETTLED_AFTER`]: a
+//! process that makes one needs up to 15 ms more to end, because the kernel frees it slowly. What
+//! happened to a held file before that is seen when the watch begins, or at the release.
+//!
 //! One watch on the directory notices lock files that are removed or replaced while they are held;
 //! one on each directory and link on its path, and one on the mount table, notice that the path leads
 //! elsewhere; one on each file that somebody waits for notices its release. Not every change of a path
@@ -28,6 +32,7 @@ use std::time::Duration;
 use distributed_lock_core::background::{BoxFuture, Home, Resident};
 use distributed_lock_core::driver::LossReporter;
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use self::inotify::Inotify;
 use self::registry::{Held, Registry};
@@ -39,6 +44,10 @@ use crate::options::FileOptions;
 /// How often it is looked where the path of held files leads or, without inotify, at the files
 /// themselves.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long the first file is held before the directory is watched. Far less than the time within which
+/// a loss is reported.
+const SETTLED_AFTER: Duration = Duration::from_millis(10);
 
 /// What a provider's files are watched with.
 #[derive(Debug)]
@@ -70,8 +79,7 @@ impl Watch {
     /// Looks after a file that was locked, until that is dropped. Whether it is still the one at its
     /// path is for the caller to see then, and to [`confirm`](HeldFile::confirm).
     pub(crate) fn hold(&self, path: &LockPath, inode: Inode) -> HeldFile {
-        // Watched from here on, or polled.
-        if let Some(inotify) = self.shared.inotify() {
+        if let Some(inotify) = self.shared.inotify.get() {
             inotify.ensure_directory();
         }
         self.reader.ensure();
@@ -111,8 +119,31 @@ impl Shared {
     /// The inotify instance, if the kernel has given one. A refusal is left to the reader to repeat.
     fn inotify(&self) -> Option<&Inotify> {
         match self.inotify.get() {
-            None if !self.was_refused.load(Ordering::Relaxed) => self.ask_for_inotify(),
+            None if !self.is_refused() => {
+                let inotify = self.ask_for_inotify();
+                self.registry.wake_reader();
+                inotify
+            }
             inotify => inotify,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.was_refused.load(Ordering::Relaxed)
+    }
+
+    /// Completes when the kernel's events are needed: something is waited for, or was held for
+    /// [`SETTLED_AFTER`].
+    async fn needed(&self) {
+        while self.inotify.get().is_none() && !self.is_refused() {
+            match self.registry.first_held_at() {
+                None => self.registry.used().await,
+                Some(since) if since.elapsed() >= SETTLED_AFTER => return,
+                Some(since) => tokio::select! {
+                    () = sleep_until(since + SETTLED_AFTER) => {}
+                    () = self.registry.used() => {}
+                },
+            }
         }
     }
 
@@ -209,6 +240,7 @@ impl Drop for WaitedFile {
 
 fn read_events(shared: Arc<Shared>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
+        shared.needed().await;
         loop {
             if let Some(inotify) = shared.inotify.get().or_else(|| shared.ask_for_inotify()) {
                 let read = inotify.read(&shared.registry, || shared.moved()).await;
@@ -220,4 +252,45 @@ fn read_events(shared: Arc<Shared>) -> BoxFuture<'static, ()> {
             shared.registry.check_all();
         }
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::key::FileKey;
+    use crate::open::open_lock_file;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_hold_that_lasts_makes_an_inotify_instance() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = FileKey::lock(directory.path(), "stem".into()).first().clone();
+        let options = FileOptions::default();
+        let open = open_lock_file(&path, &options).unwrap();
+        let watch = Watch::new(directory.path().to_owned(), options, Home::CurrentRuntime);
+        for _ in 0..20 {
+            let short = watch.hold(&path, open.inode);
+            tokio::time::sleep(SETTLED_AFTER / 2).await;
+            drop(short);
+            assert!(watch.shared.inotify.get().is_none());
+        }
+        let lasting = watch.hold(&path, open.inode);
+        tokio::time::sleep(SETTLED_AFTER * 2).await;
+        assert!(watch.shared.inotify.get().is_some());
+        drop(lasting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_makes_an_inotify_instance_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = FileKey::lock(directory.path(), "stem".into()).first().clone();
+        let options = FileOptions::default();
+        let open = open_lock_file(&path, &options).unwrap();
+        let watch = Watch::new(directory.path().to_owned(), options, Home::CurrentRuntime);
+        let mut waited = watch.file(&path, &open.file, Closing::Any).unwrap();
+        assert!(watch.shared.inotify.get().is_some());
+        // The reader waits for the kernel, not for a hold.
+        tokio::task::yield_now().await;
+        drop(open_lock_file(&path, &FileOptions::default()).unwrap());
+        waited.changed().await;
+    }
 }

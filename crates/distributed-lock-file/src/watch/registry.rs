@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use distributed_lock_core::driver::LossReporter;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
+use crate::driver::TAKEN_AWAY;
 use crate::key::LockPath;
 use crate::open::Inode;
 
@@ -30,6 +32,7 @@ struct Entries {
 #[derive(Debug)]
 pub(super) struct Held {
     inode: Inode,
+    since: Instant,
     fate: Mutex<Fate>,
 }
 
@@ -71,7 +74,7 @@ impl Held {
 
     fn gone(&self) {
         if let Fate::Confirmed(loss) = self.replace(Fate::Gone) {
-            loss.lost("its lock file was removed or replaced, or its path leads elsewhere");
+            loss.lost(TAKEN_AWAY);
         }
     }
 
@@ -84,7 +87,8 @@ impl Held {
 impl Registry {
     /// Looks after a file from now on; nobody is told before it is [confirmed](Held::confirm).
     pub(super) fn hold(&self, path: &LockPath, inode: Inode) -> Arc<Held> {
-        let held = Arc::new(Held { inode, fate: Mutex::new(Fate::Unconfirmed) });
+        let fate = Mutex::new(Fate::Unconfirmed);
+        let held = Arc::new(Held { inode, since: Instant::now(), fate });
         let rested = {
             let mut entries = self.lock();
             entries.held.entry(path.clone()).or_default().push(Arc::clone(&held));
@@ -104,8 +108,19 @@ impl Registry {
         entries.rests
     }
 
-    /// Completes with the first hold since [`rest`](Self::rest).
-    #[cfg(target_os = "linux")]
+    /// Since when the oldest of all holds lasts. If there is none, the next is [reported](Self::used).
+    pub(super) fn first_held_at(&self) -> Option<Instant> {
+        let mut entries = self.lock();
+        entries.rests = entries.held.is_empty();
+        entries.held.values().flatten().map(|held| held.since).min()
+    }
+
+    /// Has [`used`](Self::used) complete.
+    pub(super) fn wake_reader(&self) {
+        self.used.notify_one();
+    }
+
+    /// Completes with the first hold since nothing was held at a look.
     pub(super) async fn used(&self) {
         self.used.notified().await;
     }

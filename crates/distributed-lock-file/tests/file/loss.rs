@@ -105,3 +105,27 @@ async fn strangers_beside_the_lock_file_are_no_loss() {
     assert!(told.await.is_err());
     handle.release().await.unwrap();
 }
+
+#[tokio::test]
+async fn row_33_a_file_that_was_taken_away_is_reported_by_the_release_of_a_short_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = provider(directory.path());
+    let (path, other) = (lock_path(directory.path(), "name"), directory.path().join("other"));
+    let strikes: [&dyn Fn(); 3] = [
+        &|| std::fs::remove_file(&path).unwrap(),
+        &|| {
+            std::fs::write(&other, "").unwrap();
+            std::fs::rename(&other, &path).unwrap();
+        },
+        &|| std::fs::rename(&path, &other).unwrap(),
+    ];
+    for strike in strikes {
+        let handle = provider.acquire_lock("name", None).await.unwrap();
+        strike();
+        // No await since: the loss was not reported before.
+        let released = handle.release().await;
+        assert!(matches!(released, Err(LockError::LockLost(_))), "{released:?}");
+        let next = provider.try_acquire_lock("name").await.unwrap().expect("free");
+        next.release().await.unwrap();
+    }
+}
