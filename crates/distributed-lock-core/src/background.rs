@@ -21,7 +21,8 @@ use crate::runtime::require_io;
 /// A boxed future, as background work and erased types use it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-type Make = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Starts work; `None` if it is not needed any more.
+type Make = Arc<dyn Fn() -> Option<BoxFuture<'static, ()>> + Send + Sync>;
 
 /// Where background work runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,7 +98,7 @@ pub fn spawn_to_the_end(
     make: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
 ) {
     let Some(runtime) = runtime_for(home) else { return };
-    let make: Make = Arc::new(make);
+    let make: Make = Arc::new(move || Some(make()));
     if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
         drop(runtime.spawn(Surviving::new(make)));
         return;
@@ -107,18 +108,18 @@ pub fn spawn_to_the_end(
         drop(library.spawn(Surviving::new(make)));
         return;
     }
-    let work = Arc::new(Movable::new(make()));
+    let work = Arc::new(Movable::new(&make));
     let first: Make = {
         let (work, make) = (Arc::clone(&work), Arc::clone(&make));
         let is_first = AtomicBool::new(true);
         Arc::new(move || {
             // Started anew after its runtime ended, unless the library thread has it already.
             if is_first.swap(false, Ordering::AcqRel) {
-                Box::pin(Arc::clone(&work).run_here())
+                Some(Box::pin(Arc::clone(&work).run_here()))
             } else if work.take() {
                 make()
             } else {
-                Box::pin(std::future::ready(()))
+                None
             }
         })
     };
@@ -138,8 +139,8 @@ struct Movable {
 }
 
 impl Movable {
-    fn new(work: BoxFuture<'static, ()>) -> Self {
-        Self { work: Mutex::new(Some(work)), polls: AtomicU32::new(0) }
+    fn new(make: &Make) -> Self {
+        Self { work: Mutex::new(make()), polls: AtomicU32::new(0) }
     }
 
     /// Runs the work where it was spawned, until it is done or taken over.
@@ -202,7 +203,7 @@ struct Surviving {
 
 impl Surviving {
     fn new(make: Make) -> Self {
-        let work = Some(make());
+        let work = make();
         Self { make, work, polling: false }
     }
 }
@@ -229,9 +230,11 @@ impl Drop for Surviving {
         // Work that panicked is dropped while it is polled, and would panic again.
         if self.work.take().is_some()
             && !self.polling
+            && let Some(work) = (self.make)()
             && let Some(library) = library_runtime()
         {
-            drop(library.spawn(Surviving::new(Arc::clone(&self.make))));
+            let make = Arc::clone(&self.make);
+            drop(library.spawn(Surviving { make, work: Some(work), polling: false }));
         }
     }
 }
@@ -258,7 +261,8 @@ impl Resident {
         home: Home,
         make: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { home, make: Arc::new(make), place: Mutex::new(Place::Nowhere) }
+        let make: Make = Arc::new(move || Some(make()));
+        Self { home, make, place: Mutex::new(Place::Nowhere) }
     }
 
     /// Makes sure that the task runs somewhere that is driven.
@@ -289,18 +293,18 @@ impl Resident {
 
     fn start(&self, runtime: &Handle, end: &CancellationToken) {
         let (make, end) = (Arc::clone(&self.make), end.clone());
-        let until_the_end = move || -> BoxFuture<'static, ()> {
+        let until_the_end = move || -> Option<BoxFuture<'static, ()>> {
             if end.is_cancelled() {
-                return Box::pin(std::future::ready(()));
+                return None;
             }
-            let (work, end) = (make(), end.clone());
-            Box::pin(async move {
+            let (work, end) = (make()?, end.clone());
+            Some(Box::pin(async move {
                 tokio::select! {
                     biased;
                     () = end.cancelled() => {}
                     () = work => {}
                 }
-            })
+            }))
         };
         drop(runtime.spawn(Surviving::new(Arc::new(until_the_end))));
     }
