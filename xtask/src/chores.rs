@@ -40,6 +40,7 @@ pub(crate) fn bench() -> Done {
     cargo(&["bench", "-p", "distributed-lock-file", "--bench", "file"])?;
     cargo(&["bench", "-p", "distributed-lock-postgres", "--bench", "postgres"])?;
     cargo(&["bench", "-p", "distributed-lock-redis", "--bench", "redis"])?;
+    cargo(&["bench", "-p", "distributed-lock-cli", "--bench", "run"])?;
     cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/peers/Cargo.toml"])
 }
 

@@ -126,7 +126,8 @@ impl PostgresServer {
     }
 
     /// Where this version's programs are.
-    pub(super) fn programs(&self) -> &Path {
+    #[must_use]
+    pub fn programs(&self) -> &Path {
         &self.programs
     }
 
