@@ -1,6 +1,7 @@
 //! Which threads a provider starts. Alone in its file, because it looks at all threads of its process.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 
