@@ -91,7 +91,7 @@ impl<S: Subject> World<'_, S> {
 
     fn is_written(&self, server: &Server) -> bool {
         let state = server.state();
-        state.mutexes.iter().any(|(value, end)| !value.starts_with("r:") && *end > server.now())
+        state.mutexes.iter().any(|(value, end)| !value.starts_with("r:") && *end >= server.now())
     }
 
     /// Nobody owns the lock who is through with it.

@@ -79,7 +79,8 @@ impl State {
     pub(super) fn owners(&self, now: i64) -> Vec<String> {
         let token = |value: &str| value.chars().take(32).collect::<String>();
         let live = |end: i64| end > now;
-        let mutexes = self.mutexes.iter().filter(|(_, end)| live(*end));
+        // A key lasts through the millisecond of its expiry; a member of the scripts' does not.
+        let mutexes = self.mutexes.iter().filter(|(_, end)| *end >= now);
         let (markers, writers): (Vec<_>, Vec<_>) =
             mutexes.partition(|(value, _)| value.starts_with("r:"));
         let mut owners: Vec<String> = writers.iter().map(|(value, _)| token(value)).collect();
