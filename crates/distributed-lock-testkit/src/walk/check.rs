@@ -58,7 +58,7 @@ impl<S: Subject> World<'_, S> {
         }
         if S::IS_FAIR {
             self.no_dead_waiter_is_served(server, request, executed)?;
-            self.note_who_is_overtaken(server, before, after);
+            self.note_who_is_overtaken(server, request, executed);
         }
         Ok(())
     }
@@ -131,14 +131,26 @@ impl<S: Subject> World<'_, S> {
     }
 
     /// Finds who became an owner although others had waited for longer.
-    fn note_who_is_overtaken(&mut self, server: usize, before: &State, after: &State) {
+    fn note_who_is_overtaken(
+        &mut self,
+        server: usize,
+        request: &[Vec<u8>],
+        Executed { before, after, .. }: &Executed,
+    ) {
         let (had, have) = (before.owners(after.now), after.owners(after.now));
         for contender in &mut self.contenders {
             if !have.contains(&contender.token) {
                 contender.overtakes = None;
             }
         }
-        let new: Vec<String> = have.iter().filter(|owner| !had.contains(owner)).cloned().collect();
+        // A key set without a script is granted by the script that follows, or is given up there: the
+        // waiter may have ended in between.
+        let is_asked_again = |owner: &str| {
+            let mut winners = self.contenders.iter().filter(|c| c.overtakes.is_some());
+            winners.any(|c| c.token == owner) && names(request, owner)
+        };
+        let is_new = |owner: &&String| !had.contains(owner) || is_asked_again(owner);
+        let new: Vec<String> = have.iter().filter(is_new).cloned().collect();
         for owner in new {
             let Some(winner) = self.contenders.iter().position(|c| c.token == owner) else {
                 continue;

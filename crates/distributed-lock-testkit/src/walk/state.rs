@@ -78,8 +78,9 @@ impl State {
     /// The tokens of those who hold, at a time that is not before this was read.
     pub(super) fn owners(&self, now: i64) -> Vec<String> {
         let token = |value: &str| value.chars().take(32).collect::<String>();
-        let live = |end: i64| end > now;
-        // A key lasts through the millisecond of its expiry; a member of the scripts' does not.
+        // A key lasts through the millisecond of its expiry, and so does the marker of the readers; a
+        // permit has no key.
+        let live = |end: i64| end > now || end == now && !self.is_semaphore;
         let mutexes = self.mutexes.iter().filter(|(_, end)| *end >= now);
         let (markers, writers): (Vec<_>, Vec<_>) =
             mutexes.partition(|(value, _)| value.starts_with("r:"));
