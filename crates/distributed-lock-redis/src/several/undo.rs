@@ -146,7 +146,12 @@ impl Several {
                 Err(_) if link.is_broken() => {}
                 result => return result,
             }
-            self.undo_over(&*member.link().await?, member, &requests, end).await
+            // Where the vote is gone now, the request on the link that has ended took it back.
+            let link = member.link().await?;
+            match self.undo_over(&link, member, &requests, end).await? {
+                Answer::No => Ok(Answer::Yes),
+                answer => Ok(answer),
+            }
         };
         (server, undone.await)
     }

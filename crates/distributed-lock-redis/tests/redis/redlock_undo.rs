@@ -143,3 +143,31 @@ async fn tokens_beyond_2_to_the_53_increase_on_a_majority() {
     }
     group.0[0].resume();
 }
+
+/// The replies to the first requests are lost with their links.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_is_repeated_on_new_links_has_released() {
+    let group = Group::start(3);
+    let proxies: Vec<_> =
+        group.0.iter().map(|server| FaultProxy::start(server.address())).collect();
+    let urls = group.0.iter().zip(&proxies).map(|(server, proxy)| server.url_by(proxy.port()));
+    let here = group::of(&urls.collect::<Vec<_>>()).expiry(LEASE).build().await.unwrap();
+    // Each server gets to know the scripts.
+    held(&here, "repeated").await.release().await.unwrap();
+    sleep(50 * MS).await;
+    for number in 0..5 {
+        let name = format!("repeated {number}");
+        let handle = held(&here, &name).await;
+        sleep(50 * MS).await;
+        proxies.iter().for_each(|proxy| proxy.stall(Way::ToClient));
+        let release = tokio::spawn(handle.release());
+        for server in &group.0 {
+            until_gone(server, &name, SECOND).await;
+        }
+        for proxy in &proxies {
+            proxy.reset_all();
+            proxy.heal();
+        }
+        release.await.unwrap().unwrap();
+    }
+}

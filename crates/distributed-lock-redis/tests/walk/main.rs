@@ -16,8 +16,6 @@ use distributed_lock_core::clock::TokioClock;
 use distributed_lock_redis::{RedisDriver, RedisLockProvider, RedisProtocol};
 use distributed_lock_testkit::walk::{Mutant, Subject, Walk, Walked};
 
-use crate::mutants::MUTANTS;
-
 /// One server.
 struct OneServer;
 
@@ -37,20 +35,59 @@ impl Subject for OneServer {
         lease: usize,
         clock: TokioClock,
     ) -> impl Future<Output = RedisDriver> + Send + 'static {
-        let builder = RedisLockProvider::builder().expiry(self.leases()[lease]).clock(clock);
-        let builder = builder.protocol(RedisProtocol::Resp3);
-        let builder = urls.into_iter().fold(builder, |builder, url| builder.add_server(url));
-        async move { builder.build_driver().await.unwrap() }
+        driver(urls, self.leases()[lease], clock)
     }
+}
+
+/// A majority of three. Waiters look again in turns that the servers do not order.
+struct Majority;
+
+impl Subject for Majority {
+    type Driver = RedisDriver;
+
+    const SERVERS: usize = 3;
+    const IS_FAIR: bool = false;
+
+    fn leases(&self) -> &[Duration] {
+        const { &[Duration::from_secs(3), Duration::from_secs(10)] }
+    }
+
+    fn driver(
+        &self,
+        urls: Vec<String>,
+        lease: usize,
+        clock: TokioClock,
+    ) -> impl Future<Output = RedisDriver> + Send + 'static {
+        driver(urls, self.leases()[lease], clock)
+    }
+}
+
+async fn driver(urls: Vec<String>, lease: Duration, clock: TokioClock) -> RedisDriver {
+    let builder = RedisLockProvider::builder().expiry(lease).clock(clock);
+    let builder = builder.protocol(RedisProtocol::Resp3).restart_guard(Duration::ZERO);
+    let builder = urls.into_iter().fold(builder, |builder, url| builder.add_server(url));
+    builder.build_driver().await.unwrap()
 }
 
 #[test]
 fn requests_may_arrive_late_twice_or_never() {
-    let (seed, steps) = (from_environment("WALK_SEED", 1), from_environment("WALK_STEPS", 100_000));
+    walks(|| OneServer, 100_000);
+}
+
+/// A step asks three servers: fewer steps.
+#[test]
+fn requests_to_a_majority_may_arrive_late_twice_or_never() {
+    walks(|| Majority, 20_000);
+}
+
+fn walks<S: Subject>(subject: fn() -> S, steps: u64) {
+    let (seed, steps) = (from_environment("WALK_SEED", 1), from_environment("WALK_STEPS", steps));
     // A walk waits for its server half of the time.
     let walks = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let walked: Vec<Walked> = thread::scope(|scope| {
-        let walk = |number| scope.spawn(move || one_walk(seed.wrapping_add(number), steps / walks));
+        let walk = |number| {
+            scope.spawn(move || one_walk(subject(), seed.wrapping_add(number), steps / walks))
+        };
         let walks: Vec<_> = (0..walks).map(walk).collect();
         walks.into_iter().map(|walk| walk.join().unwrap()).collect()
     });
@@ -64,8 +101,8 @@ fn requests_may_arrive_late_twice_or_never() {
     }
 }
 
-fn one_walk(seed: u64, steps: u64) -> Walked {
-    let mut walk = Walk::new(OneServer);
+fn one_walk(subject: impl Subject, seed: u64, steps: u64) -> Walked {
+    let mut walk = Walk::new(subject);
     let mut walked = walk.go(seed, usize::try_from(steps).unwrap(), None);
     walked.failure = walked.failure.map(|failure| walk.shrink(failure, None));
     walked
@@ -73,14 +110,23 @@ fn one_walk(seed: u64, steps: u64) -> Walked {
 
 #[test]
 fn mutants_are_found() {
-    let mut walk = Walk::new(OneServer);
+    are_found(OneServer, &mutants::OF_ONE_SERVER, 100_000);
+}
+
+#[test]
+fn mutants_of_a_majority_are_found() {
+    are_found(Majority, &mutants::OF_A_MAJORITY, 30_000);
+}
+
+fn are_found<S: Subject>(subject: S, mutants: &'static [Mutant], steps: u64) {
+    let mut walk = Walk::new(subject);
     let survivors: Vec<&Mutant> =
-        MUTANTS.iter().filter(|mutant| survives(&mut walk, mutant)).collect();
+        mutants.iter().filter(|mutant| survives(&mut walk, mutant, steps)).collect();
     assert!(survivors.is_empty(), "not found: {survivors:#?}");
 }
 
-fn survives(walk: &mut Walk<OneServer>, mutant: &'static Mutant) -> bool {
-    let most = usize::try_from(from_environment("WALK_STEPS", 100_000)).unwrap();
+fn survives<S: Subject>(walk: &mut Walk<S>, mutant: &'static Mutant, steps: u64) -> bool {
+    let most = usize::try_from(from_environment("WALK_STEPS", steps)).unwrap();
     let walked = walk.go(from_environment("WALK_SEED", 1), most, Some(mutant));
     let name = mutant.name;
     match walked.failure {

@@ -32,6 +32,8 @@ pub enum Action {
     LoseMessage(u32),
     /// A link is closed; `.1`: whether the server notices.
     Close(u32, bool),
+    /// All links of a client are closed, and no server notices.
+    CloseAll(u32),
     /// A server executes a request of a closed link.
     Late(u32),
     /// What is on its way on a closed link is lost.
@@ -59,6 +61,8 @@ pub struct Scene {
     pub readers: u64,
     /// Clients.
     pub clients: usize,
+    /// Servers.
+    pub servers: usize,
     /// Index of the lease among those that the subject is built with.
     pub lease: usize,
     /// Whether clocks are changed.
@@ -72,16 +76,18 @@ pub struct Scene {
 }
 
 impl Scene {
-    pub(super) fn random(random: &mut Random, leases: usize) -> Self {
+    pub(super) fn random(random: &mut Random, leases: usize, servers: usize) -> Self {
         let kind = random.below(10);
         Self {
             permits: if kind < 2 { 1 + u32::try_from(random.below(3)).unwrap_or(0) } else { 0 },
             readers: if kind < 6 { 0 } else { 50 },
             clients: 2 + index(random.below(2)),
+            servers,
             lease: index(random.below(leases as u64)),
             clocks: random.percent(15),
             memory: random.percent(15),
-            foreign: kind >= 2 && random.percent(20),
+            // It takes its key on one server.
+            foreign: kind >= 2 && random.percent(20) && servers == 1,
             served_at_end: random.percent(60),
         }
     }
@@ -108,6 +114,7 @@ impl Action {
             52..=63 => Self::Execute(a),
             64..=70 => Self::Deliver(a),
             71 => Self::LoseMessage(a),
+            72..=74 if scene.servers > 1 => Self::CloseAll(a),
             72..=76 => Self::Close(a, random.percent(70)),
             77..=82 => Self::Late(a),
             83 => Self::LoseRequests(a),

@@ -38,7 +38,7 @@ impl<S: Subject> World<'_, S> {
         request: &[Vec<u8>],
         executed: &Executed,
     ) -> Verdict {
-        let Executed { before, after, .. } = executed;
+        let after = &executed.after;
         if let Some(key) = &after.endless {
             return Err(format!("the key {key} never expires"));
         }
@@ -52,9 +52,10 @@ impl<S: Subject> World<'_, S> {
                 contender.queued = Some(count);
             }
         }
-        // Of several servers a minority may have what is still being undone.
         if S::SERVERS == 1 {
             self.no_ghost(after)?;
+        } else {
+            self.no_ghost_of_a_majority(after)?;
         }
         if S::IS_FAIR {
             self.no_dead_waiter_is_served(server, request, executed)?;
@@ -84,6 +85,8 @@ impl<S: Subject> World<'_, S> {
                 || match mode {
                     Mode::Exclusive => others > 0,
                     Mode::Shared => others > 0 && self.is_written(server),
+                    // On several servers, two that come at once may keep each other from a permit.
+                    Mode::Permit { .. } if S::SERVERS > 1 => others > 0,
                     Mode::Permit { max } => others >= max as usize,
                 }
         })
@@ -105,6 +108,22 @@ impl<S: Subject> World<'_, S> {
                 && state.tombstone(&owner).is_some_and(|until| until > state.now);
             if contender.stage == Stage::Done && !is_passed_over {
                 return Err(format!("{index} is through, and owns the lock"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A minority of the servers may have what is still being undone.
+    fn no_ghost_of_a_majority(&self, state: &State) -> Verdict {
+        for owner in state.owners(state.now) {
+            let is_it = |contender: &Contender<S::Driver>| {
+                contender.token == owner && contender.stage == Stage::Done
+            };
+            let Some(index) = self.contenders.iter().position(is_it) else { continue };
+            let servers = self.network.servers.iter();
+            let have_it = servers.filter(|s| s.state().owners(s.now()).contains(&owner)).count();
+            if have_it > S::SERVERS / 2 {
+                return Err(format!("{index} is through, and a majority has it as the owner"));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! `PendingAcquire`'s tries and wait, [`undo`] of the repeated withdrawal, [`release`] of the release
 //! and its repetition in the background, [`extend`] of one batch of the keeper.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,27 +43,31 @@ pub(super) async fn acquire<D: Driver>(
     let Some(waits) = waits.filter(|_| first.is_none()) else { return Ok(first) };
     let deadline = Instant::now() + waits;
     let fallback = driver.fallback_period();
-    let (mut pause, mut is_away) = (fallback, false);
+    let soon = fallback.min(SECOND_LOOK);
+    let (mut until_look, mut until_repeat, mut has_failed) = (fallback, soon, false);
     loop {
-        let woken = if is_away {
+        let woken = if has_failed {
             tokio::select! {
                 () = sleep_until(deadline) => None,
-                () = sleep(fallback) => None,
+                () = sleep(mem::replace(&mut until_repeat, fallback)) => None,
             }
         } else {
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => None,
                 woken = driver.wait(&mut attempt) => Some(woken),
-                () = sleep(pause) => None,
+                () = sleep(until_look) => None,
             }
         };
-        pause = fallback;
+        if !has_failed && !matches!(woken, Some(Err(_))) {
+            until_repeat = soon;
+        }
+        until_look = fallback;
         match woken {
             Some(Ok(WakeUp::Granted(granted))) => return Ok(Some(granted)),
-            Some(Ok(WakeUp::TryAgain)) => pause = fallback.min(SECOND_LOOK),
+            Some(Ok(WakeUp::TryAgain)) => until_look = soon,
             Some(Err(error)) if error.is_retryable() => {
-                is_away = true;
+                has_failed = true;
                 continue;
             }
             Some(Err(error)) => return Err(error),
@@ -71,8 +76,8 @@ pub(super) async fn acquire<D: Driver>(
         let is_last = Instant::now() >= deadline;
         match bounded(OPERATION_TIMEOUT, driver.try_acquire(&mut attempt)).await {
             Ok(None) if is_last || Instant::now() >= deadline => return Ok(None),
-            Ok(None) => is_away = false,
-            Err(error) if error.is_retryable() && !is_last => is_away = true,
+            Ok(None) => has_failed = false,
+            Err(error) if error.is_retryable() && !is_last => has_failed = true,
             result => return result,
         }
     }

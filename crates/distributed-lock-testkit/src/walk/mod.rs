@@ -24,6 +24,10 @@
 //! - At the end everything on its way arrives and every holder releases: within a fallback period's
 //!   bound every waiter is served, then every mode can be acquired at once, and nothing is left.
 //!
+//! Of several servers a minority may have what is still being undone: it is given back later by a thread
+//! whose time is real. What is checked there is that no majority has an attempt that is over, and that
+//! all of it ends with its lease.
+//!
 //! A failing episode is repeated with fewer and fewer steps. [`Mutant`]s are wrong variants, to see
 //! what the walk is worth.
 
@@ -168,7 +172,7 @@ impl<S: Subject> Walk<S> {
 
     fn episode(&self, seed: u64) -> (Scene, Vec<Action>) {
         let mut random = Random::new(seed);
-        let scene = Scene::random(&mut random, self.subject.leases().len());
+        let scene = Scene::random(&mut random, self.subject.leases().len(), S::SERVERS);
         let actions = (0..EPISODE).map(|_| Action::random(&mut random, &scene)).collect();
         (scene, actions)
     }

@@ -175,7 +175,7 @@ impl<'a> Network<'a> {
             }
         }
         let mut used = 0;
-        while let Some((request, length)) = resp::parse(&link.unread[used..]) {
+        while let Some((request, length)) = resp::parse_request(&link.unread[used..]) {
             used += length;
             active = true;
             let arguments = request.list().into_iter().map(|argument| match argument {

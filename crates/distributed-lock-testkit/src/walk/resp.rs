@@ -67,6 +67,16 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Value, usize)> {
     })
 }
 
+/// As [`parse`], of a request; one that is a line of plain words counts, too.
+pub(super) fn parse_request(bytes: &[u8]) -> Option<(Value, usize)> {
+    if bytes.first()? == &b'*' {
+        return parse(bytes);
+    }
+    let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+    let words = bytes[..end].split(u8::is_ascii_whitespace);
+    Some((Value::List(words.map(|word| Value::Text(word.to_vec())).collect()), end + 2))
+}
+
 /// A request.
 pub(super) fn command(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     list(b'*', arguments)
@@ -104,6 +114,9 @@ mod tests {
         assert_eq!(parse(b"-OOM no\r\n"), Some((Value::Error("OOM no".into()), 9)));
         let asked = command(&["GET", "x"]);
         assert_eq!(parse(&asked).unwrap().0, Value::List(vec![text("GET"), text("x")]));
+        assert_eq!(parse_request(&asked), parse(&asked));
+        let ping = Value::List(vec![text("PING")]);
+        assert_eq!(parse_request(b"PING\r\n*1"), Some((ping, 6)));
         assert_eq!(parse(&push(&["m"])).unwrap().0, Value::Push(vec![text("m")]));
     }
 }

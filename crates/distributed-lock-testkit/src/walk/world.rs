@@ -195,6 +195,14 @@ impl<'a, S: Subject> World<'a, S> {
                     }
                 }
             }
+            Action::CloseAll(which) => {
+                let client = which as usize % self.clients.len();
+                for link in self.network.links_where(|link| link.is_open() && link.client == client)
+                {
+                    self.network.close(link);
+                    self.network.keep_half_open(link);
+                }
+            }
             Action::Late(which) => {
                 let late = self.network.links_where(|link| !link.is_open() && link.has_request());
                 if let Some(link) = pick(which, late) {
