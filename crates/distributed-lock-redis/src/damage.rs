@@ -4,13 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use distributed_lock_core::Mode;
 use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 
 use crate::client::Client;
-use crate::driver::code;
-use crate::key::RedisKey;
 use crate::script::{REPAIR, Run};
 
 /// Source of [`LockError::Backend`] for a key at the server that makes a lock unusable until somebody
@@ -23,6 +20,12 @@ pub struct DamagedKey {
 }
 
 impl DamagedKey {
+    /// Host and port of the server, or the path of its socket.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The key.
     #[must_use]
     pub fn key(&self) -> &str {
@@ -38,14 +41,13 @@ impl fmt::Display for DamagedKey {
 
 impl Error for DamagedKey {}
 
-/// Removes keys of another type, where no holder depends on them.
+/// Removes keys of another type, where no holder depends on them. The keys are those of one resource, its
+/// counter last.
 ///
 /// # Errors
 /// [`LockError::Backend`] with a [`DamagedKey`] if others are left, and what a request returns.
-pub(crate) async fn repair(client: &Arc<Client>, key: &RedisKey, mode: Mode) -> LockResult<()> {
-    let mut keys = key.all();
-    keys.push(key.counter());
-    let run = Run { text: &REPAIR, keys: &keys, arguments: &[code(mode).0] };
+pub(crate) async fn repair(client: &Arc<Client>, keys: &[String], code: &str) -> LockResult<()> {
+    let run = Run { text: &REPAIR, keys, arguments: &[code] };
     let left = match client.run(run, |_| ()).await? {
         Value::Array(left) => left,
         _ => Vec::new(),

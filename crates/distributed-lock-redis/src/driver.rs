@@ -76,7 +76,7 @@ impl OneServer {
     ) -> LockResult<Option<Granted<RedisGrant>>> {
         let token = attempt.token()?;
         let owner = self.owner(attempt.mode, token);
-        let commands = free::commands(&attempt.key, &owner, token, &self.options.expiry_ms);
+        let commands = free::commands(&attempt.key.mutex_on_one(), &owner, &self.options.expiry_ms);
         let (reply, asked) = self.request(attempt, &commands).await;
         if reply.as_ref().is_err_and(|error| !may_be_partial(error)) {
             attempt.place.is_answered(asked.link);
@@ -175,7 +175,7 @@ impl OneServer {
     ) -> LockResult<Value> {
         match self.client.run(request, &mut before).await {
             Err(error) if is_wrong_type(&error) => {
-                damage::repair(&self.client, key, mode).await?;
+                damage::repair(&self.client, &key.with_counter(), code(mode).0).await?;
                 self.client.run(request, before).await
             }
             reply => reply,
@@ -335,7 +335,7 @@ impl Driver for OneServer {
             let run = Run { text: &WITHDRAW, keys: &keys, arguments: &arguments };
             match self.client.request_on(&link, run).await {
                 Err(error) if is_wrong_type(&error) && !is_last => {
-                    damage::repair(&self.client, key, *mode).await?;
+                    damage::repair(&self.client, &key.with_counter(), code(*mode).0).await?;
                 }
                 // On a new link it may arrive before what is still on its way on this one.
                 Err(LockError::Connection(_)) if link.is_broken() && !is_last => {
@@ -359,7 +359,7 @@ impl Driver for OneServer {
         let owner = self.owner(grant.mode, grant.attempt);
         let is_alone = !grant.has_unanswered() && !self.contended.is(&grant.key);
         if grant.mode == Mode::Exclusive && is_alone && self.is_fresh(grant) {
-            let keys = [grant.key.mutex().to_owned(), grant.key.waiters(), grant.key.written()];
+            let keys = grant.key.mutex_on_one();
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&owner] };
             match self.release_by(grant, run).await? {
                 Released::SomebodyWaits => {}
@@ -383,8 +383,7 @@ impl Driver for OneServer {
     }
 
     async fn fencing_token(&self, grant: &RedisGrant) -> LockResult<FencingToken> {
-        let (mut keys, (code, _)) = (grant.key.all(), code(grant.mode));
-        keys.push(grant.key.counter());
+        let (keys, (code, _)) = (grant.key.with_counter(), code(grant.mode));
         let owner = self.owner(grant.mode, grant.attempt);
         let run = Run { text: &DRAW, keys: &keys, arguments: &[code, &owner] };
         let drawn = match self.run(&grant.key, grant.mode, run.into(), |_| ()).await {

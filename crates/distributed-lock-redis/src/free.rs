@@ -8,27 +8,24 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use distributed_lock_core::AttemptToken;
 use redis::{Cmd, Pipeline, Value};
 
 use crate::key::RedisKey;
 
-/// The commands that take it.
-pub(crate) fn commands(
-    key: &RedisKey,
-    owner: &str,
-    token: AttemptToken,
-    lease_ms: &str,
-) -> Pipeline {
+/// The commands that take it, over the mutex key, those who wait, and how long the owner's lease is. An
+/// owner begins with its token.
+pub(crate) fn commands(keys: &[String; 3], owner: &str, lease_ms: &str) -> Pipeline {
+    let [mutex, waiters, written] = keys;
+    let token = owner.split(' ').next().unwrap_or_default();
     let set = |key: &str, value: &str| {
         let mut set = Cmd::with_capacity(6, 32 + key.len() + value.len());
         set.arg("SET").arg(key).arg(value).arg("NX").arg("PX").arg(lease_ms);
         set
     };
     let mut commands = Pipeline::with_capacity(3);
-    commands.add_command(set(key.mutex(), owner));
-    commands.add_command(set(&key.written(), &format!("{lease_ms} {token}")));
-    commands.cmd("EXISTS").arg(key.waiters());
+    commands.add_command(set(mutex, owner));
+    commands.add_command(set(written, &format!("{lease_ms} {token}")));
+    commands.cmd("EXISTS").arg(waiters);
     commands
 }
 

@@ -111,6 +111,19 @@ impl RedisKey {
         keys
     }
 
+    /// The same and the counter.
+    pub(crate) fn with_counter(&self) -> Vec<String> {
+        let mut keys = self.all();
+        keys.push(self.counter());
+        keys
+    }
+
+    /// The keys that commands take a free mutex by: the mutex key, those who wait, and how long the lease
+    /// of the mutex key's owner is.
+    pub(crate) fn mutex_on_one(&self) -> [String; 3] {
+        [self.mutex().to_owned(), self.waiters(), self.written()]
+    }
+
     /// The keys that the scripts over one resource take on each of several servers, the counter last.
     /// A permit has a mutex of its own, with this number.
     pub(crate) fn on_each(&self, slot: Option<u32>) -> Vec<String> {
@@ -119,7 +132,7 @@ impl RedisKey {
         vec![self.holders(), self.beside(queue), waiters, mutex, written, self.counter()]
     }
 
-    /// Of those: the mutex key, those who wait, and how long the lease of the mutex key's owner is.
+    /// As [`mutex_on_one`](Self::mutex_on_one), on each of several servers.
     pub(crate) fn mutex_on_each(&self, slot: Option<u32>) -> [String; 3] {
         let is_semaphore = self.0.is_semaphore;
         let waiters = if is_semaphore { "quorum-permit-waiters" } else { "quorum-waiters" };

@@ -17,7 +17,8 @@ macro_rules! script {
     }};
 }
 
-pub(crate) static ACQUIRE: Text = script!("acquire_free.lua", "resource.lua", "acquire.lua");
+pub(crate) static ACQUIRE: Text =
+    script!("acquire_free.lua", "resource.lua", "cut_back.lua", "acquire.lua");
 pub(crate) static ACQUIRE_ALONE: Text = script!("acquire_alone.lua");
 pub(crate) static RELEASE_ALONE: Text = script!("release_alone.lua");
 pub(crate) static RELEASE: Text = script!("release_last.lua", "resource.lua", "release.lua");
@@ -27,7 +28,8 @@ pub(crate) static REPAIR: Text = script!("repair.lua");
 pub(crate) static EXTEND: Text = script!("extend.lua");
 pub(crate) static PROBE: Text = script!("probe.lua");
 
-pub(crate) static QUORUM_ACQUIRE: Text = script!("resource.lua", "quorum_acquire.lua");
+pub(crate) static QUORUM_ACQUIRE: Text =
+    script!("resource.lua", "cut_back.lua", "quorum_acquire.lua");
 pub(crate) static QUORUM_UNDO: Text = script!("resource.lua", "quorum_undo.lua");
 pub(crate) static QUORUM_TOKEN: Text = script!("resource.lua", "counter.lua", "quorum_token.lua");
 pub(crate) static INTRODUCE: Text = script!("introduce.lua");

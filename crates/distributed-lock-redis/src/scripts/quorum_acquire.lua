@@ -27,10 +27,9 @@ local function named()
 end
 
 local function enqueue()
-  local place = redis.call('ZSCORE', queue, waiter)
-  if not place then
-    local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
-    redis.call('ZADD', queue, int(math.max((last or 0) + 1, micros)), waiter)
+  local position = redis.call('ZSCORE', queue, waiter)
+  if not position or tonumber(position) > LAST_POSITION then
+    redis.call('ZADD', queue, tail(), waiter)
   end
   local entry = { int(now), period, int(lease), waits_as, int(max), channel, owner }
   redis.call('HSET', waiters, waiter, table.concat(entry, ' '))
@@ -43,8 +42,13 @@ if is_withdrawn(token) then
   give_back()
   return { 2 }
 end
-if is_own() then return { 1 } end
-if is_free(mode, max) and not (mode == 's' and writer_waits()) then
+if is_own() then
+  -- Without a record of its lease, nothing ends a hold whose expiry is removed.
+  if mode == 'x' then record_grant(token, lease, lease) end
+  return { 1 }
+end
+local free = is_free(mode, max) or (cut_back(lease) and is_free(mode, max))
+if free and not (mode == 's' and writer_waits()) then
   grant(mode, owner, lease, lease)
   return { 1 }
 end

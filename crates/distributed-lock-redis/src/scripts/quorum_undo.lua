@@ -5,12 +5,15 @@
 -- notifies no waiter: the waiters would only take it from each other. Returns 1, or 0 if the owner had
 -- no vote.
 local waiter, tells = ARGV[4], ARGV[5] == '1'
+-- A key of another type is found before anything is written: the caller would not learn that it had a vote.
+local ids = redis.call('ZRANGE', queue, 0, -1)
+redis.call('HGET', waiters, token)
 local had_it = give_back()
 if waiter ~= '' then leave_queue(waiter) end
 if ARGV[3] ~= '0' then leave_tombstone(ARGV[3]) end
 if tells and (had_it or waiter ~= '') then
-  for _, id in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
-    local other = live_waiter(id)
+  for _, id in ipairs(ids) do
+    local other = id ~= waiter and live_waiter(id)
     if not other then
       leave_queue(id)
     else

@@ -1,7 +1,7 @@
 -- Removes keys of another type than this library writes, where no holder depends on them.
 --
 -- KEYS: those of one resource, the counter last. ARGV: mode. Returns those that are left, each followed
--- by its type.
+-- by its type. A permit on several servers is a mutex.
 local WANTED = { 'zset', 'zset', 'hash', 'string', 'string', 'string' }
 local is_semaphore = ARGV[1] == 'p'
 local left, mutex = {}, not is_semaphore and KEYS[4]

@@ -16,7 +16,7 @@ use super::fanout::{Fanout, Reply};
 use super::place::RoundRequests;
 use super::undo::End;
 use super::vote::Account;
-use crate::damage;
+use crate::damage::{self, DamagedKey};
 use crate::driver::{GONE, unexpected};
 use crate::redlock::drawing::{Drawing, DrawingCommand, Raised};
 use crate::redlock::release::Undone;
@@ -129,7 +129,14 @@ impl Several {
         let arguments = [requests.code, requests.owner.as_str(), &number];
         let run = Run { text: &QUORUM_TOKEN, keys: &keys, arguments: &arguments };
         let member = self.member(server);
-        let reply = self.request(member, run, Account::NoVote).await?.0;
+        let reply = self.request_repaired(member, requests, run, Account::NoVote).await;
+        let reply = match reply {
+            // The key that held is another program's.
+            Err(error) if error.find_source::<DamagedKey>().is_some() => {
+                return Ok(Counted::NotOwner);
+            }
+            reply => reply?.0,
+        };
         if reply == Value::Array(vec![Value::Int(3)]) {
             return Err(damage::exhausted(&member.client, requests.key.counter()));
         }

@@ -15,7 +15,7 @@ use super::Several;
 use super::away::Debts;
 use super::failures::Failures;
 use crate::client::Client;
-use crate::failure::{forbids, lock_error};
+use crate::failure::{ServerError, forbids, lock_error};
 use crate::health;
 use crate::link::Link;
 use crate::redlock::guard::{Introduction, Standing};
@@ -74,22 +74,37 @@ impl fmt::Display for NotCounted {
 
 impl std::error::Error for NotCounted {}
 
-/// Why a server cannot be one of several.
+/// Why a server cannot be one of several: what its user may not do.
 #[derive(Debug)]
-struct InfoForbidden(Box<dyn std::error::Error + Send + Sync>);
+struct Forbidden {
+    what: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
 
-impl fmt::Display for InfoForbidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "the user may not run INFO, which says whether a server was restarted; \
-             remedy: ACL SETUSER <user> +info",
-        )
+const INFO: &str = "the user may not run INFO, which says whether a server was restarted; \
+                    remedy: ACL SETUSER <user> +info";
+
+const MEMBERS_KEY: &str = "the user may not use the key of the group; \
+                           remedy: ACL SETUSER <user> ~distributed-lock/1:{members}";
+
+impl Forbidden {
+    fn or(what: &'static str, error: ServerError) -> LockError {
+        match forbids(&error) {
+            true => LockError::backend(Self { what, source: error.into() }),
+            false => lock_error(error),
+        }
     }
 }
 
-impl std::error::Error for InfoForbidden {
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)
+    }
+}
+
+impl std::error::Error for Forbidden {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
+        Some(&*self.source)
     }
 }
 
@@ -181,10 +196,7 @@ impl Several {
     }
 
     async fn introduce(&self, member: &Member, link: &Link) -> LockResult<()> {
-        let info = health::info(link).await.map_err(|error| match forbids(&error) {
-            true => LockError::backend(InfoForbidden(error.into())),
-            false => lock_error(error),
-        })?;
+        let info = health::info(link).await.map_err(|error| Forbidden::or(INFO, error))?;
         let Some(run_id) = info.get("run_id").cloned() else {
             return Err(LockError::backend("INFO does not tell the server's run id"));
         };
@@ -240,11 +252,14 @@ impl Several {
 async fn knows(link: &Link, words: &[String]) -> LockResult<BTreeMap<String, Duration>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let run = Run { text: &INTRODUCE, keys: &[MEMBERS.to_owned()], arguments: &words };
-    let reply = link.run(run).await.map_err(lock_error)?;
+    let reply = link.run(run).await.map_err(|error| Forbidden::or(MEMBERS_KEY, error))?;
     let Value::Array(parts) = reply else { return Ok(BTreeMap::new()) };
     let texts: Vec<_> = parts.iter().filter_map(holder_text).collect();
     let pairs = texts.chunks_exact(2).map(|pair| {
-        let known_for = pair[1].parse().map_or(Duration::MAX, Duration::from_millis);
+        let known_for = match pair[1].as_str() {
+            "-1" => Duration::MAX,
+            known_for => Duration::from_millis(known_for.parse().unwrap_or(0)),
+        };
         (pair[0].clone(), known_for)
     });
     Ok(pairs.collect())

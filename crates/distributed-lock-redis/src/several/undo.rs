@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distributed_lock_core::Mode;
-use distributed_lock_core::error::LockResult;
+use distributed_lock_core::error::{LockError, LockResult};
 use redis::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -13,7 +13,9 @@ use super::failures::Failures;
 use super::fanout::{Fanout, Reply};
 use super::place::{OpenRound, QuorumPlace, RoundRequests};
 use super::{Member, Several};
+use crate::damage::{self, DamagedKey};
 use crate::driver::unexpected;
+use crate::failure::is_wrong_type;
 use crate::link::Link;
 use crate::redlock::release::{QuorumRelease, ReleaseCommand, ReleaseEvent, Undone};
 use crate::redlock::round::{LinkCommand, LinkEvent, Round, RoundEnd};
@@ -171,10 +173,12 @@ impl Several {
         if end == End::Alone && !may_come_later {
             let keys = requests.key.mutex_on_each(requests.slot);
             let run = Run { text: &RELEASE_ALONE, keys: &keys, arguments: &[&requests.owner] };
-            match member.client.request_on(link, run).await? {
-                Value::Int(1) => return Ok(Answer::Yes),
-                Value::Int(2) => self.contended.saw_others(&requests.key),
-                _ => return Ok(Answer::No),
+            match member.client.request_on(link, run).await {
+                Ok(Value::Int(1)) => return Ok(Answer::Yes),
+                Ok(Value::Int(2)) => self.contended.saw_others(&requests.key),
+                Err(error) if !is_wrong_type(&error) => return Err(error),
+                Ok(_) => return Ok(Answer::No),
+                Err(_) => {}
             }
         }
         let tombstone = self.options.tombstone(may_come_later);
@@ -185,11 +189,26 @@ impl Several {
         let keys = requests.key.on_each(requests.slot);
         let arguments = [requests.code, &requests.owner, &tombstone, &waiter, tells];
         let run = Run { text: &QUORUM_UNDO, keys: &keys, arguments: &arguments };
-        match member.client.request_on(link, run).await? {
+        let reply = match member.client.request_on(link, run).await {
+            Err(error) if is_wrong_type(&error) => {
+                match damage::repair(&member.client, &keys, requests.code).await {
+                    // The key that held is another program's, and no request can make it the caller's again.
+                    Err(error) if is_damaged(&error) && !may_come_later => return Ok(Answer::No),
+                    repaired => repaired?,
+                }
+                member.client.request_on(link, run).await?
+            }
+            reply => reply?,
+        };
+        match reply {
             Value::Int(1) => Ok(Answer::Yes),
             _ => Ok(Answer::No),
         }
     }
+}
+
+fn is_damaged(error: &LockError) -> bool {
+    error.find_source::<DamagedKey>().is_some()
 }
 
 /// A round that is being undone: carries out what the machine commands.

@@ -5,11 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use redis::{Cmd, Pipeline, Value};
+use redis::{Pipeline, Value};
 
 use super::place::RoundRequests;
 use super::{Member, Several};
+use crate::damage;
 use crate::driver::unexpected;
+use crate::failure::is_wrong_type;
+use crate::free::{self, Outcome};
 use crate::redlock::round::{LinkCommand, LinkEvent, OwnerId};
 use crate::redlock::sent::{Effect, LinkId};
 use crate::redlock::servers::ServerId;
@@ -43,14 +46,11 @@ impl Question {
         Self { is_again: true, ..Self::new(Arc::clone(requests), (requests.code, 1)) }
     }
 
-    /// Of a lock that is most likely free: sets its key unless it is there, and looks whether anybody
-    /// waits or was withdrawn. If somebody is or was, the script decides.
+    /// Of a lock that is most likely free: sets its key and the record of its lease unless they are there,
+    /// and looks whether others wait or were withdrawn. If so, the script decides.
     pub(super) fn of_a_free_lock(requests: Arc<RoundRequests>, lease_ms: &str) -> Self {
-        let [mutex, waiters, _] = requests.key.mutex_on_each(requests.slot);
-        let mut set = Cmd::with_capacity(6, 32 + mutex.len() + requests.owner.len());
-        set.arg("SET").arg(&mutex).arg(&requests.owner).arg("NX").arg("PX").arg(lease_ms);
-        let mut free = Pipeline::with_capacity(2);
-        free.add_command(set).cmd("EXISTS").arg(waiters);
+        let keys = requests.key.mutex_on_each(requests.slot);
+        let free = free::commands(&keys, &requests.owner, lease_ms);
         Self { free: Some(free), ..Self::new(Arc::clone(&requests), (requests.code, 1)) }
     }
 }
@@ -74,14 +74,13 @@ impl Several {
         // A user who may not run scripts could not give it back.
         if let Some(free) = question.free.as_ref().filter(|_| member.client.runs_scripts()) {
             let (reply, link) = self.request(member, free, account).await?;
-            let Value::Array(replies) = reply else { return Err(unexpected()) };
-            let is_taken = replies == [Value::Okay, Value::Int(0)];
-            let effect = match replies.first() {
-                Some(Value::Nil) => Effect::NoVote,
-                _ => Effect::MayHaveVoted,
+            let outcome = Outcome::of(&reply);
+            let effect = match outcome {
+                Outcome::Held => Effect::NoVote,
+                Outcome::Taken | Outcome::InDoubt => Effect::MayHaveVoted,
             };
             account.is_answered(member.id, link, effect);
-            if is_taken {
+            if outcome == Outcome::Taken {
                 return Ok(Vote::Granted);
             }
         }
@@ -100,7 +99,7 @@ impl Several {
             waits_as,
         ];
         let run = Run { text: &QUORUM_ACQUIRE, keys: &keys, arguments: &arguments };
-        let (reply, link) = self.request(member, run, account).await?;
+        let (reply, link) = self.request_repaired(member, requests, run, account).await?;
         let vote = vote(&reply);
         let effect = match &vote {
             Ok(Vote::Refused(_) | Vote::GivenUp) => Effect::NoVote,
@@ -108,6 +107,24 @@ impl Several {
         };
         account.is_answered(member.id, link, effect);
         vote
+    }
+
+    /// Makes a request over one resource to a server that counts. Keys of another type are removed if no
+    /// holder depends on them, and the request is made once more.
+    pub(super) async fn request_repaired(
+        &self,
+        member: &Member,
+        requests: &RoundRequests,
+        run: Run<'_>,
+        account: Account<'_>,
+    ) -> LockResult<(Value, LinkId)> {
+        match self.request(member, run, account).await {
+            Err(error) if is_wrong_type(&error) => {
+                damage::repair(&member.client, run.keys, requests.code).await?;
+                self.request(member, run, account).await
+            }
+            reply => reply,
+        }
     }
 
     /// Makes a request to a server that counts; once more if its link turns out to be closed. Returns

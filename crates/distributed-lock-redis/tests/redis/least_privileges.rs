@@ -17,25 +17,35 @@ conformance!(concrete one_server_resp2: Least { protocol: RedisProtocol::Resp2 }
     with readers_writer, with semaphore, with fencing, with leases);
 
 const SECURITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
-const PASSWORD: &str = "of-the-tenant";
+pub(crate) const PASSWORD: &str = "of-the-tenant";
 
-/// The words of the documented command.
-fn documented() -> Vec<String> {
+/// The words of the documented commands: for one server, and what several need beyond that.
+fn documented() -> Vec<Vec<String>> {
     let page = std::fs::read_to_string(SECURITY).unwrap();
-    let (_, command) = page.split_once("```text\nACL SETUSER").unwrap();
-    let (command, _) = command.split_once("```").unwrap();
-    let words = format!("ACL SETUSER{command}").replace("PASSWORD", PASSWORD);
-    words.split_whitespace().map(str::to_owned).collect()
+    let commands = page.split("```text\nACL SETUSER").skip(1).map(|command| {
+        let (command, _) = command.split_once("```").unwrap();
+        let words = format!("ACL SETUSER{command}").replace("PASSWORD", PASSWORD);
+        words.split_whitespace().map(str::to_owned).collect()
+    });
+    let commands: Vec<_> = commands.collect();
+    assert_eq!(commands.len(), 2);
+    commands
+}
+
+/// Makes the documented user, by the first so many of the commands.
+pub(crate) fn make_user(server: &RedisServer, commands: usize) {
+    for command in &documented()[..commands] {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        assert_eq!(server.cli(&command), "OK", "{command:?}");
+    }
 }
 
 /// One with the documented user.
 fn server() -> &'static RedisServer {
     static SERVER: OnceLock<RedisServer> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let command = documented();
-        let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let server = RedisServer::start(&[]);
-        assert_eq!(server.cli(&command), "OK");
+        make_user(&server, 1);
         server
     })
 }
