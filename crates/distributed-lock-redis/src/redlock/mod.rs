@@ -5,6 +5,10 @@
 //! and not won is undone on every server; a server that may have forgotten its locks is not counted
 //! ([`guard`]).
 //!
+//! Waiters of different processes are not served in their order: each server notifies the first in its own
+//! queue, and the one that wins a majority has the lock. So under load a wait may be a few times as long
+//! as one turn of all waiters, though the lock is not free meanwhile.
+//!
 //! Everything here is a pure state machine, `on(now, event) -> commands`: no clock, no I/O, no
 //! tasks, no randomness. The driver, property tests, a simulated network and a model checker feed
 //! the same machines.
