@@ -52,10 +52,12 @@ for arg = 2, #ARGV, 2 do
   local done, outcome = pcall(extend, owner, unpack(KEYS, key, last))
   key = last + 1
   if not done then
-    -- The server's error is a table from version 7 on, and a text before.
+    -- The server's error is a table from version 7 on; before, a text that names lines of this script first.
     local words = type(outcome) == 'table' and outcome.err or tostring(outcome)
-    -- Another program has put a key of another type where the lock's was; anything else strikes all.
-    if not string.find(words, 'WRONGTYPE', 1, true) then error(outcome, 0) end
+    words = string.match(words, '^@.*%-(%u+ .*)$') or words
+    -- Another program has put a key of another type where the lock's was; anything else strikes all, and
+    -- is reported with the server's own code, which `error` would hide behind another.
+    if not string.find(words, '^WRONGTYPE') then return { err = words } end
     outcome = 0
   end
   outcomes[#outcomes + 1] = outcome

@@ -188,3 +188,42 @@ async fn a_first_wait_that_is_repeated_keeps_its_queue_position() {
         second.await.unwrap().release().await.unwrap();
     }
 }
+
+/// A name that is always waited for keeps its keys, and with them the tombstones, unless those that have
+/// ended are removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_tombstones_of_a_name_that_stays_contended_are_removed() {
+    let server = RedisServer::start(&[]);
+    let proxy = FaultProxy::start(server.address());
+    let name = "contended";
+    let there = leased(&server.url(), EXPIRY).await;
+    let theirs = held(&there, name).await;
+    let other = leased(&server.url(), EXPIRY).await;
+    let waiting = tokio::spawn(async move { other.acquire_lock(name, None).await.unwrap() });
+    until_waiting(&server, 1).await;
+    let waiters = server.cli(&["KEYS", "distributed-lock/1:*:waiters:*"]);
+    let entries = || server.cli(&["HLEN", &waiters]).parse::<usize>().unwrap();
+    assert_eq!(entries(), 1, "the waiter's");
+    // One lasts, 93 have ended. With the next tombstone there are 96 entries: three times 32.
+    let seconds = server.cli(&["TIME"]).lines().next().unwrap().parse::<u64>().unwrap();
+    let lasting = format!("{:032x}", 0);
+    assert_eq!(server.cli(&["HSET", &waiters, &lasting, &format!("{}000", seconds + 600)]), "1");
+    let ended: Vec<String> = (1..=93).map(|token| format!("{token:032x}")).collect();
+    let mut command = vec!["HSET", &waiters];
+    ended.iter().for_each(|token| command.extend([token.as_str(), "1700000000000"]));
+    assert_eq!(server.cli(&command), "93");
+    // A try leaves by a connection that is closed, and is repeated on another: it is withdrawn.
+    let here = by(&proxy, &server, RedisProtocol::Resp3).await;
+    proxy.hold_request(name.as_bytes());
+    assert!(is_held(&here, name).await);
+    let began = tokio::time::Instant::now();
+    while entries() > 3 {
+        assert!(began.elapsed() < 5 * SECOND, "{} entries", entries());
+        tokio::time::sleep(5 * MS).await;
+    }
+    let left = server.cli(&["HGETALL", &waiters]);
+    assert!(left.contains(&lasting) && left.contains("distributed-lock/1:process:"), "{left}");
+    theirs.release().await.unwrap();
+    waiting.await.unwrap().release().await.unwrap();
+    proxy.deliver();
+}

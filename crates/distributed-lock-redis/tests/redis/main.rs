@@ -8,6 +8,7 @@ mod conformance;
 mod connections;
 mod crashes;
 mod damaged;
+mod demoted;
 mod driver_faults;
 mod foreign_keys;
 mod group;

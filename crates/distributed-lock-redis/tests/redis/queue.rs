@@ -112,6 +112,42 @@ async fn a_hundred_waiting_tasks_ask_once_a_second() {
     }
 }
 
+/// Tasks of one process that give up together share the answers of a few requests. One after another they
+/// would have no time, and those that got no answer would report `Connection`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_tasks_with_one_deadline_all_time_out() {
+    const TASKS: usize = 10_000;
+    let server = RedisServer::start(&[]);
+    let proxy = FaultProxy::start(server.address());
+    let holder = leased(&server.url(), 30 * SECOND).await;
+    // So that the number of requests decides, and not how busy the machine is.
+    let here = RedisLockProvider::builder().add_server(server.url_by(proxy.port()));
+    let here = here.operation_timeout(10 * SECOND).build().await.unwrap();
+    for (names, wait) in [(1, 50 * MS), (1, 500 * MS), (100, 500 * MS)] {
+        let name = |number: usize| format!("{names} with {wait:?}: {}", number % names);
+        let mut handles = Vec::new();
+        for number in 0..names {
+            handles.push(held(&holder, &name(number)).await);
+        }
+        let before = proxy.requests();
+        let mut tasks = JoinSet::new();
+        for task in 0..TASKS {
+            let lock = here.create_lock(&name(task));
+            tasks.spawn(async move { lock.acquire(Some(wait)).await.map(drop) });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.unwrap();
+            assert!(matches!(ended, Err(LockError::Timeout(_))), "{ended:?}");
+        }
+        let requests = proxy.requests() - before;
+        println!("{TASKS} tasks, {names} names, {wait:?}: {requests} requests");
+        assert!(requests <= 2_500, "{requests} requests for {names} names");
+        for handle in handles {
+            handle.release().await.unwrap();
+        }
+    }
+}
+
 /// Somebody who may not publish releases: no message comes, the fallback finds out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_25_a_lost_message_costs_one_fallback_period() {

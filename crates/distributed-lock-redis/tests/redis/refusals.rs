@@ -135,6 +135,29 @@ async fn row_23_missing_permissions() {
     held.release().await.unwrap();
 }
 
+/// Only a script that has run shows that scripts can be run. After another refusal of the first script a
+/// free mutex must not be taken by plain commands, because only a script can give it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_23_a_refused_script_does_not_show_that_scripts_are_permitted() {
+    let server = RedisServer::start(&[]);
+    let user = |rules: &[&str]| {
+        let set =
+            [&["ACL", "SETUSER", "app", "reset", "on", ">secret", "~*", "&*"], rules].concat();
+        assert_eq!(server.cli(&set), "OK");
+    };
+    user(&["+@all"]);
+    let here = provider(&server.url().replace("redis://", "redis://app:secret@")).await;
+    order(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    let full = here.try_acquire_lock("unreleasable").await.unwrap_err();
+    assert!(full.is_retryable(), "{full:?}");
+    user(&["+@all", "-evalsha", "-eval"]);
+    order(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(is_backend(&here.try_acquire_lock("unreleasable").await));
+    assert_eq!(server.cli(&["KEYS", "*unreleasable*"]), "");
+    user(&["+@all"]);
+    all_granted(&here, "unreleasable").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_23_a_key_of_another_type() {
     let server = RedisServer::start(&[]);

@@ -18,7 +18,8 @@ pub(super) async fn serve(proxy: &Proxy, link: &Link, client: TcpStream, admissi
         proxy.tally.muted.add(1);
         return be_silent(proxy, client, is_reset).await;
     }
-    let Ok(server) = TcpStream::connect(proxy.upstream).await else {
+    let upstream = *proxy.upstream();
+    let Ok(server) = TcpStream::connect(upstream).await else {
         return reset(&client);
     };
     // Small messages go on at once, as they came.

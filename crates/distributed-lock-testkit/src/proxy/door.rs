@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,8 @@ use super::tally::Tally;
 #[derive(Debug)]
 pub(super) struct Proxy {
     listens_at: SocketAddr,
-    pub(super) upstream: SocketAddr,
+    /// Where new connections lead.
+    upstream: Mutex<SocketAddr>,
     pub(super) rules: Rules,
     pub(super) tally: Tally,
     listens: AtomicBool,
@@ -30,7 +31,11 @@ impl Proxy {
     pub(super) fn new(listens_at: SocketAddr, upstream: SocketAddr) -> Self {
         let (rules, tally) = (Rules::default(), Tally::default());
         let (listens, open) = (AtomicBool::new(false), Mutex::default());
-        Self { listens_at, upstream, rules, tally, listens, open }
+        Self { listens_at, upstream: Mutex::new(upstream), rules, tally, listens, open }
+    }
+
+    pub(super) fn upstream(&self) -> MutexGuard<'_, SocketAddr> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether clients can connect.

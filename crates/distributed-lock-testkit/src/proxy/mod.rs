@@ -93,6 +93,12 @@ impl FaultProxy {
         self.port.number()
     }
 
+    /// New connections lead to this server instead; those that are open stay where they are. A name that
+    /// is given to another server does the same. [`heal`](Self::heal) does not take it back.
+    pub fn lead_to(&self, upstream: impl Into<SocketAddr>) {
+        *self.proxy.upstream() = upstream.into();
+    }
+
     /// All bytes arrive later by `latency` and by up to `jitter` more, in their order.
     pub fn delay(&self, way: Way, latency: Duration, jitter: Duration) {
         self.proxy.rules.change(|rules| {
