@@ -16,11 +16,17 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 pub struct ServerError {
     server: Arc<str>,
     error: RedisError,
+    remedy: Option<&'static str>,
 }
 
 impl ServerError {
     pub(crate) fn new(server: &Arc<str>, error: RedisError) -> Self {
-        Self { server: Arc::clone(server), error }
+        Self { server: Arc::clone(server), error, remedy: None }
+    }
+
+    /// With what the user can do about it.
+    pub(crate) fn with_remedy(self, remedy: &'static str) -> Self {
+        Self { remedy: Some(remedy), ..self }
     }
 
     /// Host and port of the server, or the path of its socket.
@@ -77,10 +83,11 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.server)?;
         match (self.error.code(), self.error.detail()) {
-            (Some(code), Some(detail)) => write!(f, "{code} {detail}"),
-            (Some(code), None) => f.write_str(code),
-            _ => self.error.fmt(f),
+            (Some(code), Some(detail)) => write!(f, "{code} {detail}")?,
+            (Some(code), None) => f.write_str(code)?,
+            _ => self.error.fmt(f)?,
         }
+        self.remedy.map_or(Ok(()), |remedy| write!(f, ". Remedy: {remedy}"))
     }
 }
 

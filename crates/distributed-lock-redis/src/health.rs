@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::failure::{ServerError, forbids};
 use crate::link::{Link, ServerResult};
 use crate::script::{PROBE, Run};
+use crate::slot::own_tag;
 
 /// Looks at the server and warns of what it finds. What it may not look at it does not judge.
 ///
@@ -24,7 +25,8 @@ pub(crate) async fn check(client: &Arc<Client>, key_prefix: &str) -> LockResult<
         || info.get("redis_mode").is_some_and(|mode| mode == "cluster");
     if is_cluster || matches!(permissions, Permissions::OnAnotherNode) {
         return Err(LockError::Unsupported(format!(
-            "{} is a node of a Redis Cluster, which is not supported here: its keys are on other nodes,              too. Remedy: a server that is no part of a cluster",
+            "{} is a node of a Redis Cluster, which is not supported here: its keys are on other nodes, \
+             too. Remedy: a server that is no part of a cluster",
             client.address()
         )));
     }
@@ -32,7 +34,8 @@ pub(crate) async fn check(client: &Arc<Client>, key_prefix: &str) -> LockResult<
     match permissions {
         Permissions::NoScripts(error) => {
             return Err(LockError::Unsupported(format!(
-                "{error}. This server does not run scripts, and without them no lock can be released.                  Remedy: do not rename or disable EVAL and EVALSHA, and use no proxy that lacks them"
+                "{error}. This server does not run scripts, and without them no lock can be released. \
+                 Remedy: do not rename or disable EVAL and EVALSHA, and use no proxy that lacks them"
             )));
         }
         Permissions::Missing(finding) => findings.push(finding),
@@ -133,9 +136,17 @@ async fn missing_permissions(link: &Link, channel: &str, key_prefix: &str) -> Pe
     Permissions::Missing(format!("this user may not use {list}. {}", remedy(key_prefix)))
 }
 
+/// The commands that locks use.
+const COMMANDS: &str = "+del +eval +evalsha +exists +get +hdel +hget +hgetall +hlen +hset +hsetnx +info \
+    +mget +pexpire +ping +pttl +publish +pubsub|numsub +set +subscribe +time +type +zadd +zcount +zrange \
+    +zrem +zremrangebyscore +zscore";
+
+/// The least that a user needs, as `docs/security.md` explains it.
 fn remedy(key_prefix: &str) -> String {
+    // Without a hash tag in the prefix each lock's other keys have a tag of their own.
+    let tag = own_tag(key_prefix).map(|tag| format!("{{{tag}}}:")).unwrap_or_default();
     format!(
-        "Remedy: ACL SETUSER <user> ~{key_prefix}* ~distributed-lock/1:* &distributed-lock/1:* \
-         +@connection +@read +@write +eval +evalsha +time +info +publish +subscribe +pubsub"
+        "Remedy: ACL SETUSER <user> ~{key_prefix}* ~distributed-lock/1:{tag}* \
+         &distributed-lock/1:process:* {COMMANDS}"
     )
 }

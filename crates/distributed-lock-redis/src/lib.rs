@@ -40,11 +40,15 @@
 //!
 //! Redis or Valkey from 6.2 on, one server or several independent ones (below). RESP3 takes one connection, RESP2 a second one for messages.
 //! `rediss://` is TLS by rustls with the certificates of the system (feature `tls`, on by default); for
-//! others make a [client](RedisLockProviderBuilder::client). The least that a user needs:
+//! others make a [client](RedisLockProviderBuilder::client). The least that a user needs, as one line; the
+//! page "Security" of the repository (`docs/security.md`) has the one for a tenant:
 //!
 //! ```text
-//! ACL SETUSER app ~distributed-lock* &distributed-lock/1:* +@read +@write +@connection
-//!     +eval +evalsha +time +publish +subscribe +pubsub +info
+//! ACL SETUSER app reset on >PASSWORD
+//!     ~distributed-lock:* ~distributed-lock/1:* &distributed-lock/1:process:*
+//!     +del +eval +evalsha +exists +get +hdel +hget +hgetall +hlen +hset +hsetnx +info +mget +pexpire
+//!     +ping +pttl +publish +pubsub|numsub +set +subscribe +time +type +zadd +zcount +zrange +zrem
+//!     +zremrangebyscore +zscore
 //! ```
 //!
 //! # Several servers

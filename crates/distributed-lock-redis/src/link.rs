@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, unconstrained};
 
 use crate::bounded::{self, Driving};
-use crate::failure::{ServerError, cuts_link, wants_script};
+use crate::failure::{ServerError, cuts_link, forbids, wants_script};
 use crate::mailbox::Mailbox;
 use crate::script::Run;
 
@@ -23,6 +23,8 @@ use crate::script::Run;
 /// was closed here, too.
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "set where the system has it"))]
 pub(crate) const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PERMIT_PING: &str = "ACL SETUSER <user> +ping: with RESP2 each connection begins with PING";
 
 /// What became of a request.
 pub(crate) type ServerResult<T> = Result<T, ServerError>;
@@ -100,7 +102,10 @@ impl Link {
         };
         if !has_pushes(&link.client) {
             // Without HELLO nothing was asked yet that a server which refuses this client must answer.
-            link.call(&redis::cmd("PING")).await?;
+            link.call(&redis::cmd("PING")).await.map_err(|error| match forbids(&error) {
+                true => error.with_remedy(PERMIT_PING),
+                false => error,
+            })?;
         }
         // With RESP2 the second connection is made with the first, so that there are always two. With
         // RESP3 a link that replaces another one subscribes at once if tasks wait. A user who may not

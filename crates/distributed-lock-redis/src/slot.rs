@@ -21,7 +21,7 @@ fn slot_of(key: &str) -> u16 {
 }
 
 /// What stands between the first `{` and the first `}` after it, unless that is nothing.
-fn own_tag(key: &str) -> Option<&str> {
+pub(crate) fn own_tag(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('{')?;
     let (tag, _) = rest.split_once('}')?;
     (!tag.is_empty()).then_some(tag)

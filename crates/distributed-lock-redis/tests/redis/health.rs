@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use distributed_lock_core::prelude::*;
+use distributed_lock_redis::{RedisLockProvider, RedisLockProviderBuilder};
 use distributed_lock_testkit::servers::RedisServer;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::{held, order, provider};
+use crate::{SECOND, held, order};
 
 /// Collects warnings.
 #[derive(Clone, Default)]
@@ -47,11 +48,15 @@ impl Subscriber for Warnings {
 
 /// What a provider on this server warns of while it is built, and used.
 fn warnings(url: &str, works: bool) -> Vec<String> {
+    warnings_of(RedisLockProvider::builder().add_server(url).expiry(SECOND), works)
+}
+
+pub(crate) fn warnings_of(builder: RedisLockProviderBuilder, works: bool) -> Vec<String> {
     let told = Warnings::default();
     tracing::subscriber::with_default(told.clone(), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let provider = provider(url).await;
+            let provider = builder.build().await.unwrap();
             for _ in 0..2 {
                 if works {
                     held(&provider, "health").await.release().await.unwrap();

@@ -18,6 +18,7 @@ fn said(error: &LockError) -> String {
         text = format!("{text}: {layer}");
         source = error.source();
     }
+    assert!(!text.contains("  "), "a run of spaces: {text}");
     text
 }
 
