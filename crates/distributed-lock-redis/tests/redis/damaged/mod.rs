@@ -18,7 +18,7 @@ use distributed_lock_testkit::servers::RedisServer;
 use futures_util::future::join_all;
 
 use self::stage::{Stage, acquire};
-use self::states::{Keys, State};
+use self::states::{Keys, State, label};
 
 const MODES: [Mode; 3] = [Mode::Exclusive, Mode::Shared, Mode::Permit { max: 1 }];
 
@@ -32,7 +32,7 @@ async fn row_73_damaged_state_is_healed_or_named_with_its_remedy() {
         let states = keys.states();
         println!("{mode:?}: {} states", states.len());
         join_all(states.iter().enumerate().map(async |(number, state)| {
-            let name = &format!("free {mode:?} {number}");
+            let name = &format!("free {} {number}", label(mode));
             let what = &format!("{mode:?}, {}: {:?}", state.kind, state.deeds);
             for deed in &state.deeds {
                 stage.damage(1, name, deed).await;
@@ -55,7 +55,7 @@ async fn row_73_damage_beside_a_holder_lets_no_second_one_in() {
         // What replaces the key that the holder has ends the hold: rows 21.
         let is_beside = |state: &&State| !keys.is_hold(state.kind);
         join_all(states.iter().filter(is_beside).enumerate().map(async |(number, state)| {
-            let name = &format!("held {mode:?} {number}");
+            let name = &format!("held {} {number}", label(mode));
             let what = &format!("{mode:?}, {}: {:?}", state.kind, state.deeds);
             let held = acquire(&stage.here, name, mode, None).await.unwrap();
             for deed in &state.deeds {

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::MODES;
 use super::stage::{LEASE, Stage, acquire};
-use super::states::{Keys, State};
+use super::states::{Keys, State, label};
 use crate::group::Group;
 
 /// So many states are tried at a time: each takes requests to three servers.
@@ -30,7 +30,7 @@ async fn in_each(
 ) {
     println!("{mode:?}: {} states", states.len());
     let each = states.iter().enumerate().map(|(number, state)| {
-        let name = format!("{of} {mode:?} {number}");
+        let name = format!("{of} {} {number}", label(mode));
         let what = format!("{of}, {mode:?}, {}: {:?}", state.kind, state.deeds);
         let act = &act;
         AssertUnwindSafe(async move { act(&name, state, &what).await }).catch_unwind()

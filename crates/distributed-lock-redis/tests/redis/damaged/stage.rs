@@ -222,6 +222,7 @@ fn key_of(provider: &RedisLockProvider, name: &str, kind: &str) -> String {
     if kind == "mutex" {
         return mutex;
     }
+    assert!(!mutex.contains(['{', '}']), "{mutex} is no hash tag");
     use sha2::Digest as _;
     let hash: String = sha2::Sha256::digest(mutex.as_bytes())[..16]
         .iter()

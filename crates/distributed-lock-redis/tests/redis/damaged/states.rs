@@ -130,6 +130,15 @@ const RECORDS: [&str; 7] = [
     "0 0123456789abcdef0123456789abcdef",
 ];
 
+/// A mode in a name, which must have no brace: else its other keys have another hash tag.
+pub(super) fn label(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "mutex",
+        Mode::Shared => "readers",
+        Mode::Permit { .. } => "permit",
+    }
+}
+
 /// The kinds of keys that one resource has, as they are named at the server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys {

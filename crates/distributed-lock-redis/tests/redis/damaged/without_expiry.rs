@@ -7,6 +7,7 @@ use distributed_lock_testkit::servers::RedisServer;
 
 use super::MODES;
 use super::stage::acquire;
+use super::states::label;
 use crate::group::{self, Group};
 use crate::{MS, SECOND, order};
 
@@ -17,7 +18,7 @@ async fn are_freed(servers: &[RedisServer]) {
     let dies = group::of(&urls).expiry(2 * SECOND).build().await.unwrap();
     let urls: Vec<_> = servers.iter().map(RedisServer::url).collect();
     let here = group::of(&urls).expiry(2 * SECOND).build().await.unwrap();
-    let name = |mode| format!("endless {mode:?}");
+    let name = |mode| format!("endless {}", label(mode));
     let mut held = Vec::new();
     for mode in MODES {
         held.push(acquire(&dies, &name(mode), mode, None).await.unwrap());
