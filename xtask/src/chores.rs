@@ -26,7 +26,7 @@ pub(crate) fn test() -> Done {
         cargo(&[&["clippy", "--bins"], &only[..], &["--", "-D", "warnings"]].concat())?;
     }
     // Not the benchmarks: in debug they say nothing.
-    cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples"])?;
+    cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])?;
     cargo(&["test", "--workspace", "--doc"])?;
     for example in examples()? {
         cargo(&["run", "--quiet", "-p", META, "--example", &example])?;

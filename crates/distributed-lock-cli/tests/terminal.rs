@@ -44,6 +44,17 @@ fn control_c_ends_the_waiting() {
     assert_eq!(session.wait().signal(), Some(2));
 }
 
+/// A command that is stopped while it reads may take the first character of the next line, with and without
+/// `dlock`.
+fn the_shell_reads_and_then_the_command(session: &mut Session) {
+    session.press("reads\n");
+    session.screen.expect("shell ");
+    session.screen.expect("eads");
+    session.press("hello\n");
+    session.screen.expect("got ");
+    session.screen.expect("hello");
+}
+
 #[test]
 fn control_z_gives_the_terminal_to_the_shell_and_fg_gives_it_back() {
     let place = Place::new();
@@ -61,10 +72,7 @@ fn control_z_gives_the_terminal_to_the_shell_and_fg_gives_it_back() {
     session.press("\x1a");
     session.screen.expect("stopped=");
     assert!(!place.is_free("x"));
-    session.press("reads\n");
-    session.screen.expect("shell reads");
-    session.press("hello\n");
-    session.screen.expect("got hello");
+    the_shell_reads_and_then_the_command(&mut session);
     session.screen.expect("ended=0");
     assert!(place.is_free("x"));
 }
@@ -74,15 +82,13 @@ fn a_background_job_stops_when_it_reads_and_goes_on_in_the_foreground() {
     let place = Place::new();
     let script = r#"set -m
         "$DLOCK" run x -- sh -c "$ASK" &
+        eval "$STOPPED"; until [ "$(jobs -s)" ]; do sleep 0.02; done
         read shell; echo "shell $shell"
         fg
         echo "ended=$?""#;
     let mut session = Session::start(&place.url(), script);
     session.screen.expect("ready");
-    session.press("reads\n");
-    session.screen.expect("shell reads");
-    session.press("hello\n");
-    session.screen.expect("got hello");
+    the_shell_reads_and_then_the_command(&mut session);
     session.screen.expect("ended=0");
 }
 
@@ -193,10 +199,7 @@ fn row_66_control_z_in_a_script_stops_all_of_it_and_fg_continues_it() {
         session.screen.expect("ready");
         session.press("\x1a");
         session.screen.expect("stopped=148");
-        session.press("reads\n");
-        session.screen.expect("shell reads");
-        session.press("hello\n");
-        session.screen.expect("got hello");
+        the_shell_reads_and_then_the_command(&mut session);
         session.screen.expect("after");
         session.screen.expect("ended=0");
     }
