@@ -13,8 +13,9 @@ use distributed_lock_core::error::LockResult;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, Value};
 use tokio::runtime::{Handle, Id};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::connect_pace::ConnectPace;
 use crate::failure::{ServerError, cuts_link, forbids, is_demoted, lock_error};
 use crate::greeting;
 use crate::link::{Link, ServerResult};
@@ -37,10 +38,11 @@ pub(crate) struct Client {
     connect_timeout: Duration,
     /// Whether a script was run, and none was forbidden since: without scripts nothing can be given back.
     runs_scripts: AtomicBool,
-    /// Whether the server has answered since a connect failed last.
-    has_answered: AtomicBool,
     seat: Mutex<Seat>,
     links: AtomicU64,
+    pace: Arc<ConnectPace>,
+    /// When the last connect that failed began, and why it failed.
+    failed: Mutex<Option<(Instant, ServerError)>>,
     /// Those who need a link at the same moment make one: here, and on the library thread.
     turns: [tokio::sync::Mutex<()>; 2],
 }
@@ -90,9 +92,10 @@ impl Client {
             patience: patience.request,
             connect_timeout: patience.connect,
             runs_scripts: AtomicBool::new(false),
-            has_answered: AtomicBool::new(false),
             seat: Mutex::new(Seat { place, link: None }),
             links: AtomicU64::new(0),
+            pace: Arc::default(),
+            failed: Mutex::default(),
             turns: Default::default(),
         })
     }
@@ -153,9 +156,6 @@ impl Client {
             Request::Commands(commands) => link.call_all(commands).await,
         };
         question.answered();
-        if !result.as_ref().is_err_and(cuts_link) && !self.has_answered.load(Ordering::Relaxed) {
-            self.has_answered.store(true, Ordering::Relaxed);
-        }
         if result.as_ref().is_err_and(is_demoted) {
             self.leave_demoted(link);
         }
@@ -236,10 +236,17 @@ impl Client {
     }
 
     async fn connect(&self, place: Place, turn: usize) -> ServerResult<Arc<Link>> {
+        let asked = Instant::now();
         let _turn = self.turns[turn].lock().await;
         let made_meanwhile = || self.seat().link.clone().filter(|link| !link.is_broken());
         if let Some(link) = made_meanwhile() {
             return Ok(link);
+        }
+        // A connect that fails has failed for all tasks that asked before it began.
+        if let Some((began, error)) = &*self.failed()
+            && *began >= asked
+        {
+            return Err(error.clone());
         }
         let link = Arc::new(self.open().await?);
         let mut seat = self.seat();
@@ -267,24 +274,28 @@ impl Client {
         ServerError::new(&self.address, RedisError::from((ErrorKind::Io, why)))
     }
 
-    /// A connection that ends while it is made is made once more if the server has answered a moment
-    /// ago: it was ended, too, by what ended the one before.
+    /// A connection that ends during its handshake is made once more if the one before it was in use: it
+    /// was ended, too, by what ended that one.
     async fn open(&self) -> ServerResult<Link> {
-        match self.open_once().await {
-            Err(error)
-                if error.was_closed() && self.has_answered.swap(false, Ordering::Relaxed) =>
-            {
-                self.open_once().await
-            }
-            Err(error) => {
-                self.has_answered.store(false, Ordering::Relaxed);
-                Err(error)
-            }
-            link => link,
+        let was_in_use = self.pace.is_in_use();
+        let (mut began, mut opened) = self.open_once().await;
+        if was_in_use && opened.as_ref().is_err_and(ServerError::was_closed) {
+            (began, opened) = self.open_once().await;
         }
+        let error = match opened {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        // The question is a connect, too.
+        let may_ask = error.may_have_a_better_reason() && self.pace.try_begin().is_ok();
+        let error = if may_ask { self.explained(error).await } else { error };
+        *self.failed() = Some((began, error.clone()));
+        Err(error)
     }
 
-    async fn open_once(&self) -> ServerResult<Link> {
+    /// Connects when that is due; says when it began.
+    async fn open_once(&self) -> (Instant, ServerResult<Link>) {
+        let began = self.pace.begin().await;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
@@ -298,14 +309,12 @@ impl Client {
             let silent = io::Error::from(io::ErrorKind::TimedOut);
             Err(ServerError::new(&self.address, RedisError::from(silent)))
         });
-        match opened_in_time {
-            Ok(mut link) => {
-                link.adapt(self.clock.now().since(opened), self.connect_timeout);
-                Ok(link)
-            }
-            Err(error) if error.may_have_a_better_reason() => Err(self.explained(error).await),
-            Err(error) => Err(error),
-        }
+        let link = opened_in_time.map(|link| {
+            self.pace.connected(began);
+            let took = self.clock.now().since(opened);
+            link.opened_in(took, self.connect_timeout, Arc::clone(&self.pace))
+        });
+        (began, link)
     }
 
     /// What the server itself says of a connection that it does not accept.
@@ -314,6 +323,10 @@ impl Client {
         let is_resp3 = self.version() == redis::ProtocolVersion::RESP3;
         let reason = greeting::reason(info.addr(), is_resp3).await;
         reason.map_or(error, |reason| ServerError::new(&self.address, reason))
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<(Instant, ServerError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {

@@ -123,6 +123,7 @@ mod any;
 mod bounded;
 mod builder;
 mod client;
+mod connect_pace;
 mod damage;
 mod driver;
 mod extend;

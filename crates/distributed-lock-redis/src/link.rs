@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, unconstrained};
 
 use crate::bounded::{self, Driving};
+use crate::connect_pace::ConnectPace;
 use crate::failure::{ServerError, cuts_link, forbids, wants_script};
 use crate::mailbox::Mailbox;
 use crate::script::Run;
@@ -49,6 +50,8 @@ pub(crate) struct Link {
     silent_since: AtomicU64,
     /// For how long it may be silent before it is taken for dead.
     patience: Duration,
+    /// Notified of each answer, once the connection is made.
+    pace: Option<Arc<ConnectPace>>,
     /// With RESP3 made when somebody waits for the first time.
     subscription: OnceCell<Option<Listener>>,
     _driving: Driving,
@@ -97,6 +100,7 @@ impl Link {
             under_way: AtomicU64::new(0),
             silent_since: AtomicU64::new(0),
             patience,
+            pace: None,
             subscription: OnceCell::new(),
             _driving: driving,
         };
@@ -128,10 +132,18 @@ impl Link {
         self.fate.give_up();
     }
 
-    /// It is taken for dead after a silence of this length, unless it is slow itself: a connection that took
-    /// long to make has long round trips.
-    pub(crate) fn adapt(&mut self, took: Duration, most: Duration) {
+    /// It was made in this time. It is taken for dead after a silence of a given length, unless it is slow
+    /// itself: a connection that took long to make has long round trips. From now on its answers count for
+    /// the pace of connects.
+    pub(crate) fn opened_in(
+        mut self,
+        took: Duration,
+        most: Duration,
+        pace: Arc<ConnectPace>,
+    ) -> Self {
         self.patience = self.patience.max(took.saturating_mul(2).min(most));
+        self.pace = Some(pace);
+        self
     }
 
     pub(crate) fn patience(&self) -> Duration {
@@ -230,6 +242,9 @@ impl Link {
             _ => {
                 self.replies.fetch_add(1, Ordering::Relaxed);
                 self.silent_since.store(0, Ordering::Relaxed);
+                if let Some(pace) = &self.pace {
+                    pace.answered();
+                }
             }
         }
         result

@@ -28,6 +28,8 @@ pub struct RedisServer {
     daemon: Daemon,
     password: Option<String>,
     tls: Option<(Port, Certificates)>,
+    /// The port for other nodes of its cluster.
+    _bus: Option<Port>,
 }
 
 impl RedisServer {
@@ -213,6 +215,12 @@ impl RedisBuilder {
             arguments.extend(settings.into_iter().flat_map(|(name, value)| [name.into(), value]));
         }
         arguments.extend(self.arguments);
+        // By default it is the port for clients and 10,000, which may be another server's.
+        let is_node = arguments.iter().any(|argument| argument == "--cluster-enabled");
+        let bus = is_node.then(Port::claim);
+        if let Some(port) = &bus {
+            arguments.extend(["--cluster-port".to_owned(), port.number().to_string()]);
+        }
         let password = arguments.iter().position(|argument| argument == "--requirepass");
         let password = password.and_then(|at| arguments.get(at + 1).cloned());
         let environment = self.environment;
@@ -228,7 +236,7 @@ impl RedisBuilder {
             command: Box::new(command),
             answers: |port| replies(port).unwrap_or(false),
         };
-        RedisServer { daemon: Daemon::start(home, kind), password, tls }
+        RedisServer { daemon: Daemon::start(home, kind), password, tls, _bus: bus }
     }
 }
 
