@@ -1,13 +1,12 @@
 //! What an attempt has at the server.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use distributed_lock_core::error::LockResult;
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use crate::connection::{Sessions, WaitingTurn, turn_length};
+use crate::connection::{Sessions, WaitStart, WaitingSession, turn_length};
 use crate::driver::Locked;
 use crate::in_flight::InFlight;
 use crate::waiter::Waiter;
@@ -36,17 +35,10 @@ impl Answer {
 #[derive(Default)]
 pub struct PostgresPlace {
     state: State,
-    /// The position in the queue for a session to wait with.
-    turn: Option<WaitingTurn>,
+    /// How far it is on its way to a session to wait with.
+    start: Option<WaitStart>,
     /// How often it has given up such a session for another wait.
     stepped_aside: u32,
-}
-
-/// A session to wait with is free for an attempt.
-pub(crate) struct Turn {
-    pub(crate) permit: OwnedSemaphorePermit,
-    /// How long the wait keeps it while others have none.
-    pub(crate) length: Duration,
 }
 
 #[derive(Default)]
@@ -98,32 +90,24 @@ impl PostgresPlace {
     }
 
     /// Completes with the lock, or without it when the wait was interrupted. What was asked before is
-    /// answered first. `start` begins a wait when it is this attempt's turn to have a session for it,
-    /// unless there are as many sessions as may be.
-    pub(crate) async fn wait<F>(
+    /// answered first. `start` begins a wait with a session, which it keeps for so long while others have
+    /// none.
+    pub(crate) async fn wait(
         &mut self,
-        sessions: &Sessions,
-        start: impl Fn(Turn) -> F,
-    ) -> LockResult<Option<Locked>>
-    where
-        F: Future<Output = LockResult<Option<Waiter>>>,
-    {
+        sessions: &Arc<Sessions>,
+        start: impl Fn(WaitingSession, Duration) -> Waiter,
+    ) -> LockResult<Option<Locked>> {
         loop {
             match &mut self.state {
                 State::Nothing => {
-                    let permit =
-                        self.turn.get_or_insert_with(|| sessions.waiting_turn()).taken().await;
-                    self.turn = None;
-                    let length = turn_length(self.stepped_aside);
-                    let started = match permit {
-                        Some(permit) => start(Turn { permit, length }).await?,
-                        None => None,
-                    };
-                    match started {
-                        Some(waiter) => self.state = State::Waits(Box::new(waiter)),
+                    let turn = self.start.get_or_insert_with(|| sessions.start_wait());
+                    let Some(session) = turn.session(sessions).await? else {
                         // The fallback period's tries are left.
-                        None => return std::future::pending().await,
-                    }
+                        return std::future::pending().await;
+                    };
+                    self.start = None;
+                    let waiter = start(session, turn_length(self.stepped_aside));
+                    self.state = State::Waits(Box::new(waiter));
                 }
                 State::Asked(_) => {
                     if let Answer::Granted(locked) = self.answer().await? {
@@ -142,7 +126,7 @@ impl PostgresPlace {
 
     /// Leaves nothing at the server. May be dropped and called again, from another runtime too.
     pub(crate) async fn undo(&mut self) -> LockResult<()> {
-        self.turn = None;
+        self.start = None;
         loop {
             let granted = match &mut self.state {
                 State::Nothing => return Ok(()),

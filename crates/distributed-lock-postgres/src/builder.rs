@@ -12,6 +12,10 @@ use crate::connection::{Limits, SessionOptions, Sessions, Span, Target, check_se
 use crate::driver::PostgresDriver;
 use crate::types::PostgresLockProvider;
 
+/// Defaults.
+const WAITING_SESSIONS: usize = 8;
+const LOCKS_PER_SESSION: usize = 5_000;
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -41,8 +45,8 @@ pub struct PostgresLockProviderBuilder {
     connection_string: Option<String>,
     application_name: Option<String>,
     max_sessions: usize,
-    max_waiting_sessions: usize,
-    max_locks_per_session: usize,
+    max_waiting_sessions: Option<usize>,
+    max_locks_per_session: Option<usize>,
     max_held: Option<usize>,
     keepalive_cadence: Duration,
     use_transaction: bool,
@@ -56,8 +60,8 @@ impl Default for PostgresLockProviderBuilder {
             connection_string: None,
             application_name: None,
             max_sessions: 32,
-            max_waiting_sessions: 8,
-            max_locks_per_session: 5_000,
+            max_waiting_sessions: None,
+            max_locks_per_session: None,
             max_held: None,
             keepalive_cadence: Duration::from_secs(5),
             use_transaction: false,
@@ -93,7 +97,7 @@ impl PostgresLockProviderBuilder {
     /// `sslmode` is `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; without it,
     /// `verify-full`, or `disable` if every host is this machine. `sslrootcert` is a file of
     /// certificates in PEM, or `system`, the default. The server's name must be among its certificate's
-    /// alternative names. On unix sockets there is no TLS.
+    /// alternative names. On unix sockets there is no TLS, and to require it is an error.
     ///
     /// Of several hosts the first that lets us in is used: by default one to write to
     /// (`target_session_attrs=read-write`), each given a second (`connect_timeout`, in seconds). The one
@@ -101,14 +105,16 @@ impl PostgresLockProviderBuilder {
     ///
     /// A silent link is noticed by TCP, too: `keepalives_idle`, `keepalives_interval` (5 and 2, in
     /// seconds), `keepalives_retries` (3), `tcp_user_timeout` (10, in seconds). What is not known is
-    /// refused, with a list of what is.
+    /// refused, with a list of what is; so are parameters that contradict each other or that nothing
+    /// would read. Our sessions have no time limits for statements, locks and idleness, whatever
+    /// `options` say.
     pub fn connection_string(mut self, connection_string: impl Into<String>) -> Self {
         self.connection_string = Some(connection_string.into());
         self
     }
 
     /// Sets what the sessions are called at the server, which is shown to people who wait. Default:
-    /// that of the connection string, or `distributed-lock`.
+    /// that of the connection string, or `distributed-lock`. It is an error to give two.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.application_name = Some(name.into());
         self
@@ -124,21 +130,31 @@ impl PostgresLockProviderBuilder {
     }
 
     /// Sets how many of the sessions may wait at the same time, one for each name that is waited for.
-    /// Default: 8. Beyond that, waits take turns: each has a session for a second at first, then for
-    /// twice as long, and so on; in between it asks once a second. With 0 it only asks.
+    /// Default: 8, but at least one less than [`max_sessions`](Self::max_sessions). With 0 it only asks
+    /// once a second.
+    ///
+    /// Beyond that, waits take turns, in order. A wait keeps its session while no other queues for it;
+    /// else for 1 s the first time, twice as long each time after that, and 64 s at most. It begins at the
+    /// end of the server's queue each time, and asks once a second in between. Giving up a session and
+    /// opening the next takes at most 1 s and three times the
+    /// [`operation_timeout`](Self::operation_timeout). So while the server can be reached, one of `n`
+    /// waits with `s` sessions is without one for at most ⌈`n`/`s`⌉ − 1 times 71 s; of 16 names that
+    /// others hold for long, each waits for half of the time.
     pub fn max_waiting_sessions(mut self, sessions: usize) -> Self {
-        self.max_waiting_sessions = sessions;
+        self.max_waiting_sessions = Some(sessions);
         self
     }
 
-    /// Sets how many locks one session may have: all are lost if it ends. Default: 5,000.
+    /// Sets how many locks one session may have: all are lost if it ends. Default: 5,000. With
+    /// [`use_transaction`](Self::use_transaction) it is 1, and anything else is an error.
     pub fn max_locks_per_session(mut self, locks: usize) -> Self {
-        self.max_locks_per_session = locks;
+        self.max_locks_per_session = Some(locks);
         self
     }
 
     /// Sets how many locks there may be in all sessions. Default: half the server's lock table, which
-    /// all its users share: a full one fails everybody's statements.
+    /// all its users share: a full one fails everybody's statements. More than fit into
+    /// [`max_sessions`](Self::max_sessions) is an error.
     pub fn max_held(mut self, locks: usize) -> Self {
         self.max_held = Some(locks);
         self
@@ -214,16 +230,31 @@ impl PostgresLockProviderBuilder {
                  name: other users' locks are not excluded"
             );
         }
+        if target.wants_read_only() {
+            return Err(LockError::Config(
+                "target_session_attrs=read-only asks for a standby, whose locks exclude nobody on the \
+                 primary; use read-write"
+                    .into(),
+            ));
+        }
+        if let Some(timeout) = target.connect_timeout()
+            && timeout > self.engine.operation_timeout
+        {
+            tracing::warn!(
+                "connect_timeout is {timeout:?}, and operation_timeout, {:?}, ends connecting before",
+                self.engine.operation_timeout
+            );
+        }
         if let Some(name) = &self.application_name {
-            target = target.with_application_name(name);
+            target = target.with_application_name(name)?;
         }
         let span = if self.use_transaction { Span::Transaction } else { Span::Session };
         let options =
             SessionOptions { span, keepalive: self.keepalive_cadence, home: self.engine.home };
         let limits = Limits {
             sessions: self.max_sessions,
-            waiting_sessions: self.max_waiting_sessions,
-            locks_per_session: if self.use_transaction { 1 } else { self.max_locks_per_session },
+            waiting_sessions: self.waiting_sessions(),
+            locks_per_session: self.locks_per_session(),
             locks: self.max_held.unwrap_or(usize::MAX),
             operation_timeout: self.engine.operation_timeout,
         };
@@ -234,12 +265,43 @@ impl PostgresLockProviderBuilder {
         Ok(PostgresDriver::new(sessions, tokens))
     }
 
+    fn waiting_sessions(&self) -> usize {
+        let default = WAITING_SESSIONS.min(self.max_sessions.saturating_sub(1));
+        self.max_waiting_sessions.unwrap_or(default)
+    }
+
+    fn locks_per_session(&self) -> usize {
+        let default = if self.use_transaction { 1 } else { LOCKS_PER_SESSION };
+        self.max_locks_per_session.unwrap_or(default)
+    }
+
     fn check(&self) -> LockResult<()> {
         let count = 1..=1_000_000;
         within("max_sessions", self.max_sessions, 2..=10_000)?;
-        within("max_waiting_sessions", self.max_waiting_sessions, 0..=self.max_sessions)?;
-        within("max_locks_per_session", self.max_locks_per_session, count.clone())?;
+        let waiting = self.waiting_sessions();
+        if waiting > self.max_sessions {
+            return Err(LockError::Config(format!(
+                "max_waiting_sessions is {waiting}, more than max_sessions, {}",
+                self.max_sessions
+            )));
+        }
+        within("max_locks_per_session", self.locks_per_session(), count.clone())?;
         within("max_held", self.max_held.unwrap_or(1), count)?;
+        if self.use_transaction && self.max_locks_per_session.is_some_and(|locks| locks != 1) {
+            return Err(LockError::Config(
+                "max_locks_per_session has no use with use_transaction, where each lock has a session \
+                 of its own"
+                    .into(),
+            ));
+        }
+        let most = self.max_sessions.saturating_mul(self.locks_per_session());
+        if self.max_held.is_some_and(|held| held > most) {
+            return Err(LockError::Config(format!(
+                "max_held cannot be reached: max_sessions, {}, with {} locks each have {most}",
+                self.max_sessions,
+                self.locks_per_session()
+            )));
+        }
         let cadence = 100 * MILLISECOND..=HOUR;
         duration_within("keepalive_cadence", self.keepalive_cadence, cadence)?;
         let timeout = MILLISECOND..=HOUR;

@@ -10,7 +10,6 @@ use distributed_lock_core::{
     FencingToken, Guarantees, HoldEnds, Holder, LockName, Mode, TokenDurability, WaitOrder,
 };
 
-use crate::attempt::Turn;
 use crate::attempt::{Answer, PostgresPlace, Request};
 use crate::connection::{Form, Registration, Session, Sessions, Span};
 use crate::error::was_cancelled;
@@ -149,18 +148,6 @@ impl PostgresDriver {
         }
     }
 
-    /// Begins to wait on a session of its own, unless as many wait as may.
-    async fn start_waiting(
-        &self,
-        (key, mode): (&PostgresKey, Mode),
-        turn: Turn,
-    ) -> LockResult<Option<Waiter>> {
-        let session = self.sessions.waiting_session(turn.permit).await?;
-        let wanted = || self.wanted(key, mode);
-        let start = |session| Waiter::start(session, &self.sessions, wanted(), turn.length);
-        Ok(session.map(start))
-    }
-
     fn wanted(&self, key: &PostgresKey, mode: Mode) -> Wanted {
         let resource = self.resources.of(key);
         match key {
@@ -226,7 +213,9 @@ impl Driver for PostgresDriver {
         attempt: &mut Attempt<PostgresKey, PostgresPlace>,
     ) -> LockResult<WakeUp<PostgresGrant>> {
         let Attempt { key, mode, place, .. } = &mut *attempt;
-        match place.wait(&self.sessions, |turn| self.start_waiting((key, *mode), turn)).await {
+        let start =
+            |session, turn| Waiter::start(session, &self.sessions, self.wanted(key, *mode), turn);
+        match place.wait(&self.sessions, start).await {
             Ok(Some(locked)) => granted(attempt, locked).map(WakeUp::Granted),
             Ok(None) => Ok(WakeUp::TryAgain),
             // By an administrator.

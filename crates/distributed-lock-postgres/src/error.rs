@@ -20,6 +20,9 @@ const PASSING: [(&str, &str); 8] = [
     ("58030", "an input or output error of the server's"),
 ];
 
+/// The server has no room for one more lock: a statement's, or one that a new session needs.
+pub(crate) const OUT_OF_MEMORY: &str = "53200";
+
 /// What the server answered is [`LockError::Backend`], and transient if it passes by itself; that it did
 /// not answer, or ended the session, is [`LockError::Connection`].
 pub(crate) fn classify(error: Error) -> LockError {
@@ -27,7 +30,7 @@ pub(crate) fn classify(error: Error) -> LockError {
     let code = code.code();
     if ends_the_session(code) {
         LockError::connection(error)
-    } else if code == "53200" {
+    } else if code == OUT_OF_MEMORY {
         LockError::transient(LockTableFull(error))
     } else if passes(code) {
         LockError::transient(error)
@@ -44,6 +47,13 @@ pub(crate) fn passes(code: &str) -> bool {
 /// terminated by an administrator): the same request may succeed in another session, or later.
 pub(crate) fn ends_the_session(code: &str) -> bool {
     code.starts_with("08") || code.starts_with("57P")
+}
+
+/// Whether the server, or this provider, has as many sessions as it may.
+pub(crate) fn has_no_room(error: &LockError) -> bool {
+    let code = error.find_source::<Error>().and_then(Error::code);
+    code == Some(&SqlState::TOO_MANY_CONNECTIONS)
+        || error.find_source::<TooManySessions>().is_some()
 }
 
 /// Whether the server could not read a name, or found that it means something else.
@@ -64,7 +74,7 @@ pub(crate) fn was_cancelled(error: &LockError) -> bool {
 #[error(
     "the server's lock table is full; raise max_locks_per_transaction there, or hold fewer locks"
 )]
-pub struct LockTableFull(#[source] Error);
+pub struct LockTableFull(#[source] pub(crate) Error);
 
 /// Source of [`LockError::Backend`]: this provider holds as many locks as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]

@@ -8,10 +8,11 @@ use distributed_lock_core::error::LockResult;
 use crate::connection::{Sessions, column, holder};
 use crate::driver::PostgresKey;
 
-/// One of those who hold it, the longest connected; `None` for semaphores, whose slots are many.
+/// The longest connected of its holders. `None` for semaphores, whose slots are many, and where it cannot
+/// be known: all sessions of this provider wait, and there is no room for another.
 pub(crate) async fn of(sessions: &Arc<Sessions>, key: &PostgresKey) -> LockResult<Option<Holder>> {
     let PostgresKey::Lock(key) = key else { return Ok(None) };
-    let session = sessions.any().await?;
+    let Some(session) = sessions.beside_waits(None).await? else { return Ok(None) };
     let answers = session.words(&holder(*key)).await?;
     let Some(pid) = column(&answers, 0).and_then(|pid| pid.parse::<u32>().ok()) else {
         return Ok(None);

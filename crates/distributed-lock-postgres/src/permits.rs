@@ -52,6 +52,13 @@ impl Second {
     }
 }
 
+/// What a head of the queue has got.
+enum Found {
+    Permit(Permit),
+    /// The key of a permit, locked by the session that is in the queue.
+    ByItself(i64),
+}
+
 /// A head of the queue that has left a permit free.
 struct Stuck {
     head: String,
@@ -88,18 +95,29 @@ impl Permits {
         };
         let session = Arc::clone(waiting.session());
         let found = match passed {
-            Some(permit) => Ok(Some(permit)),
+            Some(permit) => Ok(Some(Found::Permit(permit))),
             None => {
                 self.about.at_head.store(true, Ordering::Release);
                 self.at_head(&session).await
             }
         };
-        // Nothing that fails from here on may cost the permit: a session in doubt is closed, and
-        // with it the queue key is free.
-        if self.leave_queue(&session, queue).await.is_ok() {
+        let left = self.leave_queue(&session, queue).await;
+        let found = found?;
+        if let Some(Found::ByItself(slot)) = found {
+            // A session in doubt is closed, and with it the permit and the queue key are free.
+            left?;
+            let key = PostgresAdvisoryLockKey::Single(slot);
+            let held = Held::new(waiting.into_slot(), key, Form::Exclusive);
+            return Ok(Some(Locked::Permit(self.resource.permit(held, slot, self.queue))));
+        }
+        // No failure may cost a permit of another session: this one is closed then.
+        if left.is_ok() {
             waiting.idle();
         }
-        Ok(found?.map(Locked::Permit))
+        Ok(match found {
+            Some(Found::Permit(permit)) => Some(Locked::Permit(permit)),
+            Some(Found::ByItself(_)) | None => None,
+        })
     }
 
     /// Completes with a permit that the head of the queue has not taken although it could, or without
@@ -131,6 +149,8 @@ impl Permits {
     /// the same one has left a permit free until a later look, it does not run, and is passed.
     async fn look_past_head(&self, stuck: &mut Option<Stuck>) -> Option<Permit> {
         let before = stuck.take();
+        // While there is no room for another session, no head is passed.
+        drop(self.sessions.beside_waits(Some(&self.about.session)).await.ok()??);
         let permit = self.try_permit().await.ok()??;
         if let Some(head) = self.head().await {
             let same = before.filter(|before| before.head == head);
@@ -148,31 +168,34 @@ impl Permits {
 
     /// The process at the server that has the queue key.
     async fn head(&self) -> Option<String> {
-        let session = self.sessions.any().await.ok()?;
+        let session = self.sessions.beside_waits(Some(&self.about.session)).await.ok()??;
         let key = PostgresAdvisoryLockKey::Single(self.queue);
         let answers = session.words(&holder(key)).await.ok()?;
         column(&answers, 0).map(str::to_owned)
     }
 
     /// Looks for a permit whenever one may be free, until there is one or the wait is stopped.
-    async fn at_head(&self, session: &Session) -> LockResult<Option<Permit>> {
+    async fn at_head(&self, session: &Session) -> LockResult<Option<Found>> {
         if session.span() == Span::Session {
             session.listen(Some(self.queue)).await?;
         }
         // It goes on through all looks: in a transaction, a wait that is dropped costs its session.
         let mut release = pin!(self.next_release(session));
         loop {
-            match self.try_permit().await {
-                // The place is kept while another session is out of reach.
-                Ok(None) | Err(LockError::Connection(_)) => {}
+            match self.find(session).await {
+                Ok(None) => {}
+                // The position is kept while another session cannot be had.
+                Err(error) if error.is_retryable() && session.is_alive() => {}
                 found => return found,
             }
             self.about.looked.notify_waiters();
             tokio::select! {
                 biased;
-                () = self.about.stopped.notified() => return self.end_second(release).await,
+                () = self.about.stopped.notified() => {
+                    return self.end_second(release).await.map(|()| None);
+                }
                 permit = &mut release => match permit {
-                    Some(_) => return Ok(permit),
+                    Some(permit) => return Ok(Some(Found::Permit(permit))),
                     None => release.set(self.next_release(session)),
                 },
                 () = self.resource.given_back() => {}
@@ -188,15 +211,29 @@ impl Permits {
     async fn end_second(
         &self,
         release: Pin<&mut impl Future<Output = Option<Permit>>>,
-    ) -> LockResult<Option<Permit>> {
-        let Some(second) = self.second.set(None) else { return Ok(None) };
+    ) -> LockResult<()> {
+        let Some(second) = self.second.set(None) else { return Ok(()) };
         interrupt(&self.sessions, &second);
         tokio::select! {
             biased;
             permit = release => if let Some(permit) = permit { permit.release().await? },
             () = self.second.ended.notified() => {}
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Looks for a permit, on the session at the head of the queue itself; in transactions on another:
+    /// each lock has one of its own.
+    async fn find(&self, session: &Session) -> LockResult<Option<Found>> {
+        if session.span() == Span::Transaction {
+            return Ok(self.try_permit().await?.map(Found::Permit));
+        }
+        let candidates = self.resource.candidates(&self.name, self.max);
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        session.prepare_scan().await?;
+        Ok(session.scan(&candidates).await?.map(Found::ByItself))
     }
 
     async fn try_permit(&self) -> LockResult<Option<Permit>> {

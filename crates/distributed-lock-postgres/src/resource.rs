@@ -206,7 +206,7 @@ impl Resource {
 
     /// The slots that this process does not hold, from a random one on, so that processes do not
     /// meet at the first.
-    fn candidates(&self, name: &str, max: u32) -> Vec<i64> {
+    pub(crate) fn candidates(&self, name: &str, max: u32) -> Vec<i64> {
         let mut permits = lock(&self.permits);
         permits.know(name, max);
         let slots = permits.slots_below(max);

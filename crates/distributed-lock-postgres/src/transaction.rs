@@ -152,7 +152,7 @@ impl BackendTransaction {
     /// whatever runs when it arrives.
     async fn interrupt(&self, sessions: &Arc<Sessions>, token: &CancelToken) -> LockResult<()> {
         let words = cancel_wait_in(self.backend, &self.begun);
-        let seen = match sessions.any().await {
+        let seen = match sessions.beside(None).await {
             Ok(session) => session.words(&words).await,
             Err(error) => Err(error),
         };

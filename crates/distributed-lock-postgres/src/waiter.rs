@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::connection::{
-    Form, LockEnd, Session, Sessions, SteppingAside, WaitingSession, interrupt,
+    Form, LockEnd, Seen, Session, Sessions, SteppingAside, WaitingSession, interrupt,
 };
 use crate::driver::Locked;
 use crate::held::Held;
@@ -237,10 +237,13 @@ impl Waiter {
             return false;
         }
         match self.look_after().await {
+            // There is no room for the other session that this needs, or the waiting one is gone.
+            Ok(None) => false,
             // One that has begun to wait for snapshots after ours was taken may wait for ours, now or when
             // those before it have ended.
-            Ok(waited_for) => {
+            Ok(Some(seen)) => {
                 self.seen = Instant::now();
+                let waited_for = seen.snapshots_waited_for;
                 self.sessions.see_index_build(waited_for.is_some());
                 waited_for.is_some_and(|waited_for| waited_for < blocked)
             }
@@ -253,28 +256,31 @@ impl Waiter {
     }
 
     /// Whether the server still sees the session wait, asked by another: on its own it cannot be asked.
-    /// Returns how long the latest index build has waited for snapshots.
-    async fn look_after(&mut self) -> LockResult<Option<Duration>> {
+    /// `None` if there is no other.
+    async fn look_after(&mut self) -> LockResult<Option<Seen>> {
         let session = &self.about.session;
-        let other = self.sessions.beside(Some(session)).await?;
+        let Some(other) = self.sessions.beside_waits(Some(session)).await? else {
+            return Ok(None);
+        };
         let seen = other.look_after(session).await?;
-        if self.about.at_head.load(Ordering::Acquire) {
-            return Ok(seen.and_then(|seen| seen.snapshots_waited_for));
-        }
-        match seen {
-            Some(seen) if seen.waits => self.doubtful_since = None,
-            // It has an answer for us, which may be on its way, or lost.
-            Some(_) => {
-                let since = *self.doubtful_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < self.sessions.options().keepalive.min(LOOK_AFTER) {
-                    return Ok(seen.and_then(|seen| seen.snapshots_waited_for));
+        if !self.about.at_head.load(Ordering::Acquire) {
+            match seen {
+                Some(seen) if seen.waits => self.doubtful_since = None,
+                // It has an answer for us, which may be on its way, or lost.
+                Some(_) => {
+                    let since = *self.doubtful_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.sessions.options().keepalive.min(LOOK_AFTER) {
+                        session.close("the answer to its wait was lost");
+                        other.terminate(session).await?;
+                    }
                 }
-                session.close("the answer to its wait was lost");
-                other.terminate(session).await?;
+                None => session.close("the server no longer knew it"),
             }
-            None => session.close("the server no longer knew it"),
         }
-        Ok(seen.and_then(|seen| seen.snapshots_waited_for))
+        if seen.is_some_and(|seen| seen.is_crowded) {
+            self.sessions.give_up_second(other);
+        }
+        Ok(seen)
     }
 
     /// Ends the wait; what it has brought all the same is to be released. May be dropped and called

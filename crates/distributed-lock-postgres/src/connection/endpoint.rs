@@ -68,6 +68,22 @@ impl Endpoint {
         }
     }
 
+    /// A unix socket: it has neither encryption nor the options of TCP.
+    pub(super) fn is_socket(&self) -> bool {
+        #[cfg(unix)]
+        return matches!((&self.host, self.address), (Some(Host::Unix(_)), None));
+        #[cfg(not(unix))]
+        return false;
+    }
+
+    /// It has no other address, whatever a name server says.
+    pub(super) fn is_one_address(&self) -> bool {
+        match (&self.host, self.address) {
+            (Some(Host::Tcp(name)), None) => name.parse::<IpAddr>().is_ok(),
+            _ => true,
+        }
+    }
+
     pub(super) fn is_on_this_machine(&self) -> bool {
         match (&self.host, self.address) {
             (_, Some(address)) => address.is_loopback(),

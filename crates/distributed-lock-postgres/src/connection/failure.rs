@@ -6,7 +6,7 @@ use distributed_lock_core::error::{LockError, Source};
 use tokio_postgres::error::SqlState;
 
 use super::endpoint::Endpoint;
-use crate::error::{ends_the_session, passes};
+use crate::error::{LockTableFull, OUT_OF_MEMORY, ends_the_session, passes};
 
 /// Source of the error when a server could not be connected to.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,9 @@ impl Failure {
             Self::Server(error) if is_distrust(&error) => (true, error.into()),
             Self::Server(error) => {
                 let code = error.code().map(SqlState::code);
-                (code.is_some_and(|code| !ends_the_session(code)), error.into())
+                let is_answer = code.is_some_and(|code| !ends_the_session(code));
+                let is_table_full = code == Some(OUT_OF_MEMORY);
+                (is_answer, if is_table_full { LockTableFull(error).into() } else { error.into() })
             }
         };
         let source = NotConnected { server, source };

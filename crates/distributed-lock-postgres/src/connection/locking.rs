@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     /// An index build, in this database or another, waits for old snapshots to end: since when, for the
     /// latest.
     pub(crate) snapshots_waited_for: Option<Duration>,
+    /// More than three quarters of the server's connections are in use.
+    pub(crate) is_crowded: bool,
 }
 
 impl Session {
@@ -227,6 +229,7 @@ impl Session {
             snapshots_waited_for: column(&answers, 1)
                 .and_then(|seconds| seconds.parse().ok())
                 .map(|seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+            is_crowded: column(&answers, 2) == Some("t"),
         }))
     }
 

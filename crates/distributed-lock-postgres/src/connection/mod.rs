@@ -6,9 +6,11 @@
 //! holds from then on. If a session did both, the server would see deadlocks among tasks that have
 //! nothing to do with each other, or miss real ones.
 //!
-//! Sessions are opened when they are needed, are never an application's, and are closed when nobody
-//! has needed them for half a second, except for the last.
+//! Sessions are opened when they are needed, are never an application's, and are closed when they were
+//! not needed for half a second, except for the last. A wait takes the last one, too; the session beside
+//! it is opened seconds later, and only if there is room.
 
+mod contradictions;
 mod endpoint;
 mod failure;
 mod interruption;
@@ -19,6 +21,7 @@ mod message_meter;
 mod opening;
 mod parameters;
 mod pooler;
+mod second_session;
 mod server;
 mod session;
 mod sessions;
@@ -29,12 +32,13 @@ mod target;
 mod tls;
 mod unclosed;
 mod usage;
+mod wait_start;
 mod waiting_turns;
 
 pub use failure::{NoEncryption, NotConnected, WrongAttributes};
 pub(crate) use interruption::interrupt;
 pub(crate) use limit::within;
-pub(crate) use locking::LockEnd;
+pub(crate) use locking::{LockEnd, Seen};
 pub(crate) use server::check_server;
 pub(crate) use session::{Registration, Session, SessionOptions, column};
 pub(crate) use sessions::{Limits, Sessions};
@@ -44,4 +48,5 @@ pub(crate) use sql::{
     next_of, try_in_savepoint,
 };
 pub(crate) use target::Target;
-pub(crate) use waiting_turns::{SteppingAside, WaitingTurn, turn_length};
+pub(crate) use wait_start::WaitStart;
+pub(crate) use waiting_turns::{SteppingAside, turn_length};

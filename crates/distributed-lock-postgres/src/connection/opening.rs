@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use distributed_lock_core::background::{BoxFuture, spawn_to_the_end};
 use distributed_lock_core::error::{LockError, LockResult};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::limit::within;
 use super::session::Session;
@@ -15,6 +15,13 @@ use crate::error::NoConnection;
 /// A session that is being opened for all who need one. Its sender is gone when that has ended.
 #[derive(Clone)]
 pub(super) struct Opening(pub(super) watch::Receiver<()>);
+
+/// A session that was just opened.
+pub(super) struct Opened {
+    pub(super) session: Arc<Session>,
+    /// Wakes the task that closes it when it is not needed.
+    pub(super) changed: Arc<Notify>,
+}
 
 /// What a call has to do with an opening for all.
 pub(super) enum Joined {
@@ -101,7 +108,7 @@ impl Sessions {
                 let opened = sessions.connected().await;
                 let order = order.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some((order, connecting)) = order {
-                    let session = opened.and_then(|session| sessions.add(session));
+                    let session = opened.and_then(|opened| sessions.add(opened));
                     drop(connecting);
                     order.fulfil(session);
                 }
@@ -109,11 +116,12 @@ impl Sessions {
         });
     }
 
-    async fn connected(self: &Arc<Self>) -> LockResult<Arc<Session>> {
+    async fn connected(self: &Arc<Self>) -> LockResult<Opened> {
         let sessions = Arc::downgrade(self);
-        let changed = Arc::clone(self.changed());
+        let changed = Arc::new(Notify::new());
+        let look_again = Arc::clone(&changed);
         let retire = move |id| -> BoxFuture<'static, ()> {
-            let (sessions, changed) = (sessions.clone(), Arc::clone(&changed));
+            let (sessions, changed) = (sessions.clone(), Arc::clone(&look_again));
             Box::pin(async move {
                 loop {
                     let change = changed.notified();
@@ -136,7 +144,8 @@ impl Sessions {
         let session = Box::pin(Session::open(self.target(), self.options(), retire));
         let limit = self.limits().operation_timeout;
         let opened = within(limit, session).await;
-        opened.ok_or_else(|| LockError::connection(NoConnection(limit)))?
+        let session = opened.ok_or_else(|| LockError::connection(NoConnection(limit)))??;
+        Ok(Opened { session, changed })
     }
 }
 

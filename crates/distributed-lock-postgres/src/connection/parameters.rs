@@ -75,7 +75,12 @@ impl Parameters {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.given.iter().any(|(given, _)| given == name)
+        self.get(name).is_some()
+    }
+
+    /// The value of a parameter, which stays.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.given.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
     /// What the client library makes of what is left.
@@ -126,8 +131,35 @@ impl Parameters {
             Some((name, value)) => Ok((decoded(name)?, decoded(value)?)),
             None => config("a parameter of the connection URL has no value"),
         });
-        Ok(Self { url: format!("{}{url}", SCHEMES[0]), given: given.collect::<LockResult<_>>()? })
+        let parameters =
+            Self { url: format!("{}{url}", SCHEMES[0]), given: given.collect::<LockResult<_>>()? };
+        match names_before_query(url).into_iter().find(|name| parameters.has(name)) {
+            Some(twice) => config(format!(
+                "{twice} is given twice: before the '?' of the connection URL and behind it"
+            )),
+            None => Ok(parameters),
+        }
     }
+}
+
+/// The parameters that a URL gives without naming them.
+fn names_before_query(url: &str) -> Vec<&'static str> {
+    let (authority, database) = url.split_once('/').unwrap_or((url, ""));
+    let (account, hosts) = authority.split_once('@').unwrap_or(("", authority));
+    let (user, password) = account.split_once(':').unwrap_or((account, ""));
+    let port_of = |host: &str| match host.rsplit_once(']') {
+        Some((_, port)) => port.starts_with(':'),
+        None => host.contains(':'),
+    };
+    let has_host = hosts.split(',').any(|host| !host.is_empty() && !host.starts_with(':'));
+    let given = [
+        ("user", !user.is_empty()),
+        ("password", !password.is_empty()),
+        ("host", has_host),
+        ("port", hosts.split(',').any(port_of)),
+        ("dbname", !database.is_empty()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
 }
 
 /// Names and values of the form that `libpq` reads: `name = value`, `name='a value'`, where a backslash

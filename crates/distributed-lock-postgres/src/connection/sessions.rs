@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distributed_lock_core::error::{LockError, LockResult};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::opening::{Joined, Opening};
+use super::opening::{Joined, Opened, Opening};
+use super::second_session::SecondSession;
 use super::session::{Session, SessionOptions};
 use super::slot::{Borrowed, Reserved, SessionSlot, WaitingSession};
 use super::target::Target;
 use super::usage::{Room, Usage};
-use super::waiting_turns::{SteppingAside, WaitingTurn, WaitingTurns};
+use super::wait_start::WaitStart;
+use super::waiting_turns::{SteppingAside, WaitingTurns};
 use crate::error::{TooManyLocks, TooManySessions};
 
 /// How long a session that is not needed stays open: the next waiter may want it.
@@ -39,8 +41,8 @@ pub(crate) struct Sessions {
     limits: Limits,
     entries: Mutex<Entries>,
     waiting: WaitingTurns,
-    /// A session is not used any more, or another can take its part.
-    changed: Arc<Notify>,
+    /// While the server has no room for the second session of a provider that waits.
+    pub(super) second: SecondSession,
     /// An index build was seen to wait for snapshots.
     index_build: AtomicBool,
 }
@@ -60,12 +62,23 @@ struct Entry {
     session: Arc<Session>,
     usage: Usage,
     idle_since: Instant,
+    /// Wakes the task that closes it when it is not needed.
+    changed: Arc<Notify>,
+    /// That task looks by itself before long.
+    has_timer: bool,
 }
 
 impl Entry {
     /// Can hold locks and run statements that do not block.
     fn is_shared(&self) -> bool {
         self.usage != Usage::Owned && self.session.is_alive()
+    }
+
+    /// Has its task look whether it is still needed.
+    fn look_again(&self) {
+        if !self.has_timer {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -96,7 +109,7 @@ impl Sessions {
             limits,
             entries: Mutex::default(),
             waiting: WaitingTurns::new(limits.waiting_sessions),
-            changed: Arc::default(),
+            second: SecondSession::default(),
             index_build: AtomicBool::new(false),
         })
     }
@@ -156,12 +169,10 @@ impl Sessions {
         }
     }
 
-    /// A session for a statement that neither blocks nor locks.
-    pub(crate) async fn any(self: &Arc<Self>) -> LockResult<Borrowed> {
-        self.beside(None).await
-    }
-
-    fn free_to_borrow(self: &Arc<Self>, other: Option<&Session>) -> LockResult<Option<Borrowed>> {
+    pub(super) fn free_to_borrow(
+        self: &Arc<Self>,
+        other: Option<&Session>,
+    ) -> LockResult<Option<Borrowed>> {
         let (other, room) = (other.map(Session::id), self.room());
         let mut entries = self.entries();
         entries.check_open()?;
@@ -174,8 +185,8 @@ impl Sessions {
     }
 
     /// Queues for a session to wait with.
-    pub(crate) fn waiting_turn(&self) -> WaitingTurn {
-        self.waiting.queue()
+    pub(crate) fn start_wait(&self) -> WaitStart {
+        WaitStart::new(self.waiting.queue())
     }
 
     /// Whether a wait should give up its session for one that has none.
@@ -200,40 +211,41 @@ impl Sessions {
     pub(crate) async fn second_waiting_session(
         self: &Arc<Self>,
     ) -> LockResult<Option<WaitingSession>> {
-        match self.waiting.try_now() {
-            Some(permit) => self.waiting_session(permit).await,
-            None => Ok(None),
-        }
+        let Some(permit) = self.waiting.try_now() else { return Ok(None) };
+        Ok(self.session_to_wait().await?.map(|session| session.into_waiting(permit)))
     }
 
     /// A session that holds nothing, to wait with; `None` if there are as many sessions as may be.
     ///
     /// # Cancel safety
     /// Dropping the future leaves at most an idle session.
-    pub(crate) async fn waiting_session(
-        self: &Arc<Self>,
-        permit: OwnedSemaphorePermit,
-    ) -> LockResult<Option<WaitingSession>> {
-        let session = match self.idle_session() {
-            Some(session) => session,
-            None => match self.open().await {
-                Ok(session) => session,
-                Err(error) if error.find_source::<TooManySessions>().is_some() => return Ok(None),
-                Err(error) => return Err(error),
-            },
-        };
-        Ok(Some(session.into_waiting(permit)))
+    pub(super) async fn session_to_wait(self: &Arc<Self>) -> LockResult<Option<Reserved>> {
+        if let Some(session) = self.idle_session() {
+            return Ok(Some(session));
+        }
+        match self.open().await {
+            Ok(session) => Ok(Some(session)),
+            Err(error) if error.find_source::<TooManySessions>().is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// An idle session, if another stays that can hold, and cancel this one's wait.
+    /// An idle session. Also the only one that can hold, because a wait needs no other for now; but not if
+    /// no other may be opened.
     fn idle_session(self: &Arc<Self>) -> Option<Reserved> {
         let mut entries = self.entries();
-        if entries.open.iter().filter(|entry| entry.is_shared()).count() < 2 {
+        let is_full = entries.open.len() + entries.connecting >= self.limits.sessions;
+        if is_full && entries.open.iter().filter(|entry| entry.is_shared()).count() < 2 {
             return None;
         }
         let free = |entry: &mut Entry| entry.session.is_alive() && entry.usage.own();
         let index = entries.open.iter_mut().rposition(free)?;
         Some(Reserved::new(self, Arc::clone(&entries.open[index].session)))
+    }
+
+    /// Whether a session waits, or is being prepared for it.
+    pub(super) fn has_waits(&self) -> bool {
+        self.entries().open.iter().any(|entry| entry.usage == Usage::Owned)
     }
 
     /// Takes part in the opening of a session for all who share one, or begins it.
@@ -252,12 +264,15 @@ impl Sessions {
     ///
     /// # Errors
     /// [`LockError::Cancelled`] after [`close`](Self::close).
-    pub(super) fn add(self: &Arc<Self>, session: Arc<Session>) -> LockResult<Reserved> {
+    pub(super) fn add(self: &Arc<Self>, opened: Opened) -> LockResult<Reserved> {
+        let Opened { session, changed } = opened;
         let mut entries = self.entries();
         entries.check_open()?;
         let usage = Usage::Owned;
         let idle_since = Instant::now();
-        entries.open.push(Entry { session: Arc::clone(&session), usage, idle_since });
+        let has_timer = true;
+        let entry = Entry { session: Arc::clone(&session), usage, idle_since, changed, has_timer };
+        entries.open.push(entry);
         Ok(Reserved::new(self, session))
     }
 
@@ -286,22 +301,27 @@ impl Sessions {
             // It is being opened.
             return Retirement::At(now + IDLE_FOR);
         };
-        let entry = &entries.open[index];
-        if entry.usage != Usage::IDLE || !others {
+        let entry = &mut entries.open[index];
+        entry.has_timer = entry.usage == Usage::IDLE && others;
+        if !entry.has_timer {
             return Retirement::WhenChanged;
         }
         if now < entry.idle_since + IDLE_FOR {
             return Retirement::At(entry.idle_since + IDLE_FOR);
         }
-        let entry = entries.open.swap_remove(index);
         drop(entries);
-        entry.session.close("it was idle");
+        self.close_idle(id, "it was idle");
         Retirement::Closed
     }
 
-    /// Wakes those who look whether a session is still needed.
-    pub(super) fn changed(&self) -> &Arc<Notify> {
-        &self.changed
+    /// Closes a session that is not in use.
+    pub(super) fn close_idle(&self, id: u64, reason: &str) {
+        let mut entries = self.entries();
+        let is_it = |entry: &Entry| entry.session.id() == id && entry.usage == Usage::IDLE;
+        let Some(index) = entries.open.iter().position(is_it) else { return };
+        let entry = entries.open.swap_remove(index);
+        drop(entries);
+        entry.session.close(reason);
     }
 
     /// Closes all sessions, and opens no more.
@@ -345,18 +365,17 @@ impl Sessions {
         session: &Session,
         change: impl FnOnce(&mut Usage),
     ) {
-        let several = entries.open.len() > 1;
         let Some(entry) = entries.get(session) else { return };
         let was_owned = entry.usage == Usage::Owned;
         change(&mut entry.usage);
-        let is_idle = entry.usage == Usage::IDLE;
-        if is_idle {
+        if entry.usage == Usage::IDLE {
             entry.idle_since = Instant::now();
+            entry.look_again();
         }
-        // It is idle, or from now on another need not stay open for those who share one.
-        if several && (is_idle || was_owned) {
-            drop(entries);
-            self.changed.notify_waiters();
+        // Another that is idle need not stay open for those who share one.
+        if was_owned {
+            let idle = |entry: &&Entry| entry.usage == Usage::IDLE;
+            entries.open.iter().filter(idle).for_each(Entry::look_again);
         }
     }
 

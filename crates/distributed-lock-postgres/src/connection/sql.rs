@@ -163,7 +163,10 @@ pub(super) fn look_after(backend: i32) -> String {
          THEN (SELECT pg_catalog.min(extract(epoch FROM (pg_catalog.clock_timestamp() \
          OPERATOR(pg_catalog.-) coalesce(l.waitstart, pg_catalog.clock_timestamp())))) \
          FROM pg_catalog.pg_locks l \
-         WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND NOT l.granted) END \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'virtualxid' AND NOT l.granted) END, \
+         (SELECT pg_catalog.sum(pg_catalog.pg_stat_get_db_numbackends(d.oid)) \
+         OPERATOR(pg_catalog.*) 4 FROM pg_catalog.pg_database d) OPERATOR(pg_catalog.>) \
+         (3 OPERATOR(pg_catalog.*) pg_catalog.current_setting('max_connections')::pg_catalog.int8) \
          FROM pg_catalog.pg_stat_get_activity({backend}) a"
     )
 }

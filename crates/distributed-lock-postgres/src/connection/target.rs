@@ -16,6 +16,7 @@ use socket2::TcpKeepalive;
 use tokio_postgres::config::{LoadBalanceHosts, SslMode as Encryption, TargetSessionAttrs};
 use tokio_postgres::{CancelToken, Client, Config, Connection, SimpleQueryMessage};
 
+use super::contradictions::{self, Encryption as GivenEncryption};
 use super::endpoint::{Endpoint, endpoints};
 use super::failure::{Failure, NoEncryption, WrongAttributes, source_of};
 use super::limit::within;
@@ -45,6 +46,8 @@ pub(crate) struct Target {
     config: Config,
     tls: Tls,
     hosts: Arc<[Endpoint]>,
+    /// The connection string has an `application_name`.
+    is_named: bool,
     /// The host to begin with: the last that answered, or else the one after the last that was tried.
     first: Arc<AtomicUsize>,
     warned: Arc<AtomicBool>,
@@ -65,11 +68,14 @@ impl Target {
         let mut config = parameters.to_config()?;
         let hosts = endpoints(&config)?;
         let is_safe = root.is_none() && hosts.iter().all(Endpoint::is_on_this_machine);
-        let mode = match mode {
-            Some(mode) => SslMode::parse(&mode)?,
+        let given = mode.as_deref().map(SslMode::parse).transpose()?;
+        let mode = match given {
+            Some(mode) => mode,
             None if is_safe => SslMode::Disable,
             None => SslMode::VerifyFull,
         };
+        let encryption = GivenEncryption { mode: given, used: mode, root: root.as_deref() };
+        contradictions::refuse(&parameters, &encryption, &hosts)?;
         if parameters.has("sslnegotiation") && mode < SslMode::Require {
             return Err(LockError::Config(
                 "sslnegotiation needs an sslmode that requires encryption: verify-full, verify-ca or \
@@ -85,7 +91,8 @@ impl Target {
         });
         set_defaults(&mut config, &parameters);
         let (first, warned) = Default::default();
-        Ok(Self { config, tls, hosts, first, warned })
+        let is_named = parameters.has("application_name");
+        Ok(Self { config, tls, hosts, is_named, first, warned })
     }
 
     /// Whether the connection string says which database; without it, it is the one with the user's
@@ -94,10 +101,28 @@ impl Target {
         self.config.get_dbname().is_some()
     }
 
-    /// What the server shows for our sessions, whatever the connection string says.
-    pub(crate) fn with_application_name(mut self, name: &str) -> Self {
+    /// Whether it asks for a server that only reads.
+    pub(crate) fn wants_read_only(&self) -> bool {
+        self.config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly
+    }
+
+    /// How long the connection string gives each host to answer.
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
+        self.config.get_connect_timeout().copied()
+    }
+
+    /// Sets what the server shows for our sessions.
+    ///
+    /// # Errors
+    /// [`LockError::Config`] if the connection string says something else.
+    pub(crate) fn with_application_name(mut self, name: &str) -> LockResult<Self> {
+        if self.is_named && self.config.get_application_name() != Some(name) {
+            return Err(LockError::Config(
+                "application_name is given twice: in the connection string and as an option".into(),
+            ));
+        }
         self.config.application_name(name);
-        self
+        Ok(self)
     }
 
     /// Connects to the first of the hosts that lets us.

@@ -38,12 +38,12 @@ impl WaitingTurns {
     }
 
     /// Queues for a session to wait with.
-    pub(super) fn queue(&self) -> WaitingTurn {
+    pub(super) fn queue(&self) -> QueuePosition {
         lock(&self.crowd).queued += 1;
         let free = Arc::clone(&self.free);
         // The semaphore is never closed.
         let turn = InFlight::new(async move { free.acquire_owned().await.ok() });
-        WaitingTurn { turn, crowd: Arc::clone(&self.crowd) }
+        QueuePosition { turn, crowd: Arc::clone(&self.crowd) }
     }
 
     /// A session to wait with, if one is free.
@@ -68,19 +68,19 @@ pub(crate) fn turn_length(stepped_aside: u32) -> Duration {
 }
 
 /// A position in the queue for a session, until it is dropped.
-pub(crate) struct WaitingTurn {
+pub(super) struct QueuePosition {
     turn: InFlight<Option<OwnedSemaphorePermit>>,
     crowd: Arc<Mutex<Crowd>>,
 }
 
-impl WaitingTurn {
+impl QueuePosition {
     /// Completes with the turn, once. May be dropped and called again: the position is kept.
-    pub(crate) async fn taken(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn taken(&self) -> Option<OwnedSemaphorePermit> {
         self.turn.answer().await
     }
 }
 
-impl Drop for WaitingTurn {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
         lock(&self.crowd).queued -= 1;
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use distributed_lock_core::prelude::*;
 use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilder};
+use distributed_lock_testkit::proxy::{FaultProxy, Way};
 use distributed_lock_testkit::servers::{Pgbouncer, PoolMode, PostgresServer};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::observer::Observer;
+use crate::observer::{Observer, QUEUED};
 use crate::{MS, SECOND, builder};
 
 /// The longest that an index build waits for waits.
@@ -219,6 +220,49 @@ async fn row_58_a_name_is_acquired_among_many_more_than_sessions() {
     let server = PostgresServer::start(&[]);
     starved(builder(&server).max_waiting_sessions(1), &server, 3).await;
     starved(builder(&server).max_waiting_sessions(2).use_transaction(true), &server, 4).await;
+}
+
+/// One session may wait, and a connection for it takes longer than the fallback period: the wait whose
+/// turn it is gets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_58_a_slow_connection_does_not_cost_a_wait_its_turn() {
+    let server = PostgresServer::start(&[]);
+    let observer = Observer::of(&server).await;
+    let proxy = FaultProxy::start(server.address());
+    let holder = builder(&server).build().await.unwrap();
+    let waiter = through(&server.url_by(proxy.port()))
+        .max_waiting_sessions(1)
+        .operation_timeout(30 * SECOND)
+        .build()
+        .await
+        .unwrap();
+    let first = holder.acquire_lock("first", None).await.unwrap();
+    let key = "(classid::int8 << 32) + objid::int8";
+    let query = format!("SELECT {key} FROM pg_locks WHERE locktype = 'advisory' AND granted");
+    let key_of_first = observer.number(&query).await;
+    // Its session is in use, so the waits need others.
+    let own = waiter.acquire_lock("own", None).await.unwrap();
+    let second = holder.acquire_lock("second", None).await.unwrap();
+    // A connection is six round trips.
+    for way in [Way::ToServer, Way::ToClient] {
+        proxy.delay(way, 125 * MS, Duration::ZERO);
+    }
+    let mut waiting = Vec::new();
+    for name in ["first", "second"] {
+        let waiter = waiter.clone();
+        waiting
+            .push(tokio::spawn(async move { waiter.acquire_lock(name, Some(60 * SECOND)).await }));
+        tokio::time::sleep(100 * MS).await;
+    }
+    observer.until(QUEUED, 1, 60 * SECOND).await;
+    let queued = format!("{QUEUED} AND {key} = {key_of_first}");
+    assert_eq!(observer.number(&queued).await, 1, "the wait whose turn it was comes first");
+    proxy.heal();
+    own.release().await.unwrap();
+    for (held, waiting) in [first, second].into_iter().zip(waiting) {
+        held.release().await.unwrap();
+        waiting.await.unwrap().unwrap().release().await.unwrap();
+    }
 }
 
 /// A login role that becomes another, which may neither signal its sessions nor see what they do.

@@ -79,6 +79,9 @@ async fn primary_comes_back_as_a_standby(url: impl Fn(&PostgresServer) -> String
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_54_waits_survive_a_primary_that_comes_back_as_a_standby() {
     primary_comes_back_as_a_standby(PostgresServer::url, false).await;
+    let attributes =
+        |server: &PostgresServer| format!("{}?target_session_attrs=read-write", server.url());
+    primary_comes_back_as_a_standby(attributes, false).await;
 }
 
 /// The other host is a standby, or there is nothing.

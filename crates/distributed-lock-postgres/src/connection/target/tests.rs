@@ -339,7 +339,11 @@ async fn the_server_shows_an_application_name() {
     let text = format!("{}?application_name=mine", server.url());
     let target = Target::parse(&text).unwrap();
     assert_eq!(named(target.clone()).await, "mine");
-    assert_eq!(named(target.with_application_name("better")).await, "better");
+    assert_eq!(named(target.clone().with_application_name("mine").unwrap()).await, "mine");
+    let error = target.with_application_name("better").unwrap_err();
+    assert!(matches!(error, LockError::Config(_)), "{error:?}");
+    let target = Target::parse(&server.url()).unwrap().with_application_name("better");
+    assert_eq!(named(target.unwrap()).await, "better");
 }
 
 #[tokio::test]
