@@ -10,18 +10,19 @@ use distributed_lock::{
 use tokio::time::Instant;
 
 use crate::args::{RunArgs, WaitMode};
+use crate::contact::{Contact, Pauses};
 use crate::exit::{self, Failure};
 use crate::say::say;
 use crate::service::Service;
 
 /// A wait shorter than this is not worth a line.
 const QUIET_AT_FIRST: Duration = Duration::from_millis(200);
-/// How often the holder is looked up while waiting.
+/// When the holder is looked up again for the first time: the wait may have the only connection until then.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(5);
+/// How often it is looked up after that.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How often the line is repeated for the same holder.
 const REPEAT: Duration = Duration::from_secs(30);
-/// How often a service that does not answer at the start is tried.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// The time in which the lock has to be acquired, the connecting included.
 #[derive(Debug, Clone, Copy)]
@@ -43,28 +44,37 @@ impl Limit {
         }
     }
 
-    /// Calls `attempt` until it succeeds, for as long as a bounded wait lasts and the service does not
-    /// answer or refuses for the moment.
+    /// Calls `attempt` until it succeeds, for as long as the wait lasts and the service does not answer or
+    /// refuses for the moment. An unbounded wait ends if a service that was not reached yet stays silent.
     pub(crate) async fn retry<T>(
         self,
         args: &RunArgs,
         service: &Service,
+        mut contact: Contact,
         attempt: impl AsyncFn(Option<Duration>) -> LockResult<T>,
     ) -> LockResult<T> {
         let mut reported = args.quiet;
+        let mut pauses = Pauses::default();
         loop {
             let error = match attempt(self.left()).await {
                 Err(error) if error.is_retryable() => error,
                 result => return result,
             };
-            let Some(left) = self.left().filter(|left| !left.is_zero()) else {
-                return Err(error);
+            contact.note(&error);
+            let may_go_on = match self.mode {
+                WaitMode::Try => false,
+                WaitMode::Until(limit) => self.started.elapsed() < limit,
+                WaitMode::Forever => contact.may_be_there(&error, self.started),
             };
+            if !may_go_on {
+                return Err(error);
+            }
             if !std::mem::replace(&mut reported, true) {
                 let reason = exit::chain(&error);
                 say(format!("{} is not available, trying again: {reason}", service.shown));
             }
-            tokio::time::sleep(TRY_AGAIN.min(left)).await;
+            let pause = pauses.after(&error);
+            tokio::time::sleep(self.left().map_or(pause, |left| pause.min(left))).await;
         }
     }
 }
@@ -79,20 +89,29 @@ pub(crate) async fn acquire(
     limit: Limit,
 ) -> Result<DynHandle, Failure> {
     let lock = Lock::of(args, provider);
-    let waited = async |limit| {
+    let waited = async |left| {
+        if args.quiet {
+            return lock.acquire(left).await;
+        }
+        // The holder is looked up while nothing waits: a wait may need the only connection.
+        if let Some(handle) = lock.try_acquire().await? {
+            return Ok(handle);
+        }
+        let seen = Seen::now(args, provider).await;
         tokio::select! {
             biased;
-            acquired = lock.acquire(limit) => acquired,
-            never = report_while_waiting(args, service, provider) => match never {},
+            acquired = lock.acquire(limit.left()) => acquired,
+            never = report_while_waiting(args, service, provider, seen) => match never {},
         }
     };
     let acquired = match args.wait_mode() {
         WaitMode::Try => lock.try_acquire().await,
-        WaitMode::Until(_) => match limit.retry(args, service, waited).await {
-            Err(LockError::Timeout(_)) => Ok(None),
-            other => other.map(Some),
-        },
-        WaitMode::Forever => waited(None).await.map(Some),
+        WaitMode::Until(_) | WaitMode::Forever => {
+            match limit.retry(args, service, Contact::Answered, waited).await {
+                Err(LockError::Timeout(_)) => Ok(None),
+                other => other.map(Some),
+            }
+        }
     };
     match acquired {
         Ok(Some(handle)) => Ok(handle),
@@ -154,16 +173,14 @@ async fn report_while_waiting(
     args: &RunArgs,
     service: &Service,
     provider: &DynLockProvider,
+    mut seen: Seen,
 ) -> Infallible {
-    if args.quiet {
-        return std::future::pending().await;
-    }
     tokio::time::sleep(QUIET_AT_FIRST).await;
     let mut reported: Option<Seen> = None;
     let mut at = Instant::now();
+    let mut pause = LOOK_AGAIN_FIRST;
     loop {
-        let seen = Seen::now(args, provider).await;
-        let seen = reported.as_ref().map_or(seen.clone(), |before| seen.after(before));
+        seen = reported.as_ref().map_or(seen.clone(), |before| seen.after(before));
         if reported.as_ref() != Some(&seen) || at.elapsed() >= REPEAT {
             let back = matches!(reported, Some(Seen::Silent { .. }))
                 && !matches!(seen, Seen::Silent { .. });
@@ -173,7 +190,8 @@ async fn report_while_waiting(
             say(format!("waiting for {:?}, {}", args.name, seen.describe(service)));
             (reported, at) = (Some(seen), Instant::now());
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(std::mem::replace(&mut pause, LOOK_AGAIN)).await;
+        seen = Seen::now(args, provider).await;
     }
 }
 

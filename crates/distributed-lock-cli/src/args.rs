@@ -43,7 +43,8 @@ pub(crate) struct RunArgs {
     /// How long to wait for the lock: 30s, 500ms, 1h30m; a bare number is seconds
     ///
     /// The time covers a lock service that is unreachable at the start. Without this option dlock waits
-    /// as long as it takes, but ends with 69 if the service is unreachable at the start.
+    /// as long as it takes, also if the service has no room at the start, but ends with 69 if it is
+    /// unreachable then.
     #[arg(long, short, value_name = "DURATION", value_parser = duration, alias = "timeout")]
     #[arg(conflicts_with = "no_wait", allow_hyphen_values = true)]
     wait: Option<Duration>,

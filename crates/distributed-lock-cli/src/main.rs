@@ -16,6 +16,7 @@ mod args;
 mod command;
 #[cfg(unix)]
 mod config;
+mod contact;
 #[cfg(unix)]
 mod default_dir;
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use distributed_lock::prelude::*;
 use crate::acquire::{Limit, acquire};
 use crate::args::{RunArgs, WaitMode};
 use crate::command::{Command, Plan, spawn};
+use crate::contact::Contact;
 use crate::events::Events;
 use crate::exit::{self, End, Failure, RAN_TOO_LONG, UNAVAILABLE, USAGE};
 use crate::say::say;
@@ -29,7 +30,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<End, Failure> {
     refuse_to_wait_for_itself(args, &service)?;
     let limit = Limit::starting_now(args);
     let url = service.labelled_url(args);
-    let connecting = limit.retry(args, &service, async |_| distributed_lock::connect(&url).await);
+    let connect = async |_| distributed_lock::connect(&url).await;
+    let connecting = limit.retry(args, &service, Contact::None, connect);
     let provider = events.interrupting(connecting).await?.map_err(|error| {
         Failure::lock(format!("cannot use the lock service: {}", service.shown), &error)
     })?;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use distributed_lock_testkit::history::now;
-use distributed_lock_testkit::servers::RedisServer;
+use distributed_lock_testkit::servers::{PostgresServer, RedisServer};
 use support::service::Service;
 
 /// How many wait, unless `CROWD` says otherwise.
@@ -35,8 +35,21 @@ fn a_crowd_of_waiting_dlocks_drains_on_redis() {
     drains("Redis", &Service(RedisServer::shared().url()), directory.path());
 }
 
+/// The server has connections for a third of them; the others ask for one again and again.
+#[test]
+fn row_54_a_crowd_of_waiting_dlocks_drains_on_postgresql_without_room_for_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let connections = (crowd() * 3 / 10).to_string();
+    let server = PostgresServer::start(&[("max_connections", &connections)]);
+    drains("PostgreSQL", &Service(server.url()), directory.path());
+}
+
+fn crowd() -> usize {
+    std::env::var("CROWD").map_or(CROWD, |number| number.parse().unwrap())
+}
+
 fn drains(what: &str, service: &Service, directory: &Path) {
-    let crowd = std::env::var("CROWD").map_or(CROWD, |number| number.parse().unwrap());
+    let crowd = crowd();
     let mut holder = service.hold("crowd");
     let ((out, out_end), (err, err_end)) = (pipe().unwrap(), pipe().unwrap());
     let start = |_| {
@@ -48,12 +61,13 @@ fn drains(what: &str, service: &Service, directory: &Path) {
     let began = now();
     let children: Vec<Child> = (0..crowd).map(start).collect();
     drop((out_end, err_end));
-    // Each says once that it waits.
+    // Each says that it waits, that there is no room for it yet, or why it ends.
     let mut lines = BufReader::new(err).lines();
     let mut waiting = 0;
     while waiting < crowd {
         let line = lines.next().unwrap().unwrap();
-        waiting += usize::from(line.contains("waiting for \"crowd\""));
+        let says = ["waiting for \"crowd\"", "trying again", "cannot"];
+        waiting += usize::from(says.into_iter().any(|text| line.contains(text)));
     }
     let all_wait = now();
     // What they say later must not fill the pipe.
