@@ -97,7 +97,7 @@ impl PostgresLockProviderBuilder {
     /// `sslmode` is `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; without it,
     /// `verify-full`, or `disable` if every host is this machine. `sslrootcert` is a file of
     /// certificates in PEM, or `system`, the default. The server's name must be among its certificate's
-    /// alternative names. On unix sockets there is no TLS, and to require it is an error.
+    /// alternative names. On unix sockets there is no TLS; a warning is logged if it is required.
     ///
     /// Of several hosts the first that lets us in is used: by default one to write to
     /// (`target_session_attrs=read-write`), each given a second (`connect_timeout`, in seconds). The one

@@ -24,7 +24,8 @@ pub(super) struct Encryption<'a> {
     pub(super) root: Option<&'a str>,
 }
 
-/// Refuses what would be ignored.
+/// Refuses what would be ignored. That there is no encryption on unix sockets, whatever `sslmode` says, is
+/// only warned of, because one `sslmode` often serves many connection strings.
 ///
 /// # Errors
 /// [`LockError::Config`], which names the parameters.
@@ -36,7 +37,7 @@ pub(super) fn refuse(
     let are_sockets = hosts.iter().all(Endpoint::is_socket);
     if are_sockets {
         if encryption.mode >= Some(SslMode::Require) {
-            return config("sslmode requires encryption, and there is none on unix sockets");
+            tracing::warn!("sslmode requires encryption, and there is none on unix sockets");
         }
         if encryption.root.is_some() {
             return config("sslrootcert has no use: there is no encryption on unix sockets");

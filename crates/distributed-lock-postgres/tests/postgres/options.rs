@@ -1,10 +1,15 @@
 //! Options of the builder and of the connection string that contradict each other.
 
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
 use distributed_lock_core::prelude::*;
 use distributed_lock_postgres::{PostgresLockProvider, PostgresLockProviderBuilder};
 use distributed_lock_testkit::servers::PostgresServer;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::builder;
+use crate::{SECOND, builder};
 
 /// Nothing listens there: what is refused is refused before that is noticed.
 const NOWHERE: &str = "postgres://u:p@127.0.0.1:1/d";
@@ -34,8 +39,6 @@ async fn row_62_options_that_contradict_each_other_are_refused_and_named() {
         (with("target_session_attrs=read-only"), "target_session_attrs"),
         (with("sslmode=disable&channel_binding=require"), "channel_binding"),
         (with("sslmode=disable&sslrootcert=/nowhere"), "sslrootcert"),
-        (socket("sslmode=require"), "sslmode"),
-        (socket("sslmode=verify-full"), "sslmode"),
         (socket("sslrootcert=system"), "sslrootcert"),
         (socket("channel_binding=require"), "channel_binding"),
         (socket("keepalives_idle=3"), "keepalives_idle"),
@@ -81,5 +84,52 @@ async fn row_62_options_that_go_together_are_honoured() {
     for (number, builder) in builders.into_iter().enumerate() {
         let provider = builder.build().await.unwrap_or_else(|error| panic!("{number}: {error:?}"));
         provider.acquire_lock("together", None).await.unwrap().release().await.unwrap();
+    }
+}
+
+/// What was warned of.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<String>>);
+
+impl Visit for Warnings {
+    fn record_debug(&mut self, _: &Field, value: &dyn Debug) {
+        self.0.lock().unwrap().push_str(&format!("{value:?}\n"));
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn row_62_what_is_overridden_is_warned_of() {
+    let cases = [
+        (to(&format!("{SOCKET} sslmode=verify-full")), "unix sockets"),
+        (to(&format!("{NOWHERE}?connect_timeout=5")).operation_timeout(SECOND), "connect_timeout"),
+        (to("postgres://u:p@127.0.0.1:1"), "database"),
+    ];
+    for (builder, named) in cases {
+        let warnings = Warnings::default();
+        let subscribed = tracing::subscriber::set_default(warnings.clone());
+        let built = builder.build().await;
+        drop(subscribed);
+        assert!(matches!(built, Err(LockError::Connection(_))), "{built:?}");
+        let warned = warnings.0.lock().unwrap();
+        assert!(warned.contains(named), "{named}: {warned:?}");
     }
 }
