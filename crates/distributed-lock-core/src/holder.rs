@@ -11,28 +11,34 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// The host's name.
     pub host: Option<String>,
+    /// The name of its user.
+    pub user: Option<String>,
+    /// The program.
+    pub command: Option<String>,
     /// What the holder calls itself.
     pub label: Option<String>,
     /// Since when it holds, by its own clock.
     pub since: Option<SystemTime>,
 }
 
-/// For example `pid 4711 on web1 (nightly backup), for 12s`; only the label if that is all there is.
+/// For example `pid 4711 on web1 (nightly backup), for 12s`, or `pid 4711 on web1 (anna: backup)` without a
+/// label; only what is in the brackets if that is all there is.
 /// Control characters, and those that reorder or hide text, are escaped.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.pid, &self.label) {
+        let purpose = self.purpose();
+        match (self.pid, &purpose) {
             (Some(pid), _) => write!(f, "pid {pid}")?,
-            (None, Some(label)) => shown(label, f)?,
+            (None, Some(purpose)) => shown(purpose, f)?,
             (None, None) => f.write_str("an unknown process")?,
         }
         if let Some(host) = &self.host {
             f.write_str(" on ")?;
             shown(host, f)?;
         }
-        if let (Some(_), Some(label)) = (self.pid, &self.label) {
+        if let (Some(_), Some(purpose)) = (self.pid, &purpose) {
             f.write_str(" (")?;
-            shown(label, f)?;
+            shown(purpose, f)?;
             f.write_str(")")?;
         }
         #[expect(clippy::disallowed_methods, reason = "shown to people, not used for leases")]
@@ -41,6 +47,17 @@ impl fmt::Display for Holder {
             write!(f, ", for {}", in_words(held))?;
         }
         Ok(())
+    }
+}
+
+impl Holder {
+    /// What it holds the lock for: the label, or who runs what.
+    fn purpose(&self) -> Option<String> {
+        match (&self.label, &self.user, &self.command) {
+            (Some(label), ..) => Some(label.clone()),
+            (None, Some(user), Some(command)) => Some(format!("{user}: {command}")),
+            (None, user, command) => command.clone().or_else(|| user.clone()),
+        }
     }
 }
 
@@ -81,7 +98,12 @@ mod tests {
         let holder = Holder { label: Some("backup".into()), ..Holder::default() };
         assert_eq!(holder.to_string(), "backup");
         let host = Some("web1".to_owned());
-        let holder = Holder { pid: Some(4711), host, label: Some("backup".into()), since: None };
+        let (user, command) = (Some("anna".to_owned()), Some("tar".to_owned()));
+        let holder = Holder { pid: Some(4711), host, user, command, ..Holder::default() };
+        assert_eq!(holder.to_string(), "pid 4711 on web1 (anna: tar)");
+        let holder = Holder { user: None, ..holder };
+        assert_eq!(holder.to_string(), "pid 4711 on web1 (tar)");
+        let holder = Holder { label: Some("backup".into()), ..holder };
         assert_eq!(holder.to_string(), "pid 4711 on web1 (backup)");
     }
 

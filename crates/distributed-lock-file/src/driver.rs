@@ -110,7 +110,7 @@ impl Driver for FileDriver {
             Mode::Permit { max } if max > MOST_PERMITS => Err(LockError::Unsupported(format!(
                 "{max} permits on files; {MOST_PERMITS} is the most"
             ))),
-            Mode::Permit { .. } => Ok(FileKey::semaphore(&self.directory, stem(name))),
+            Mode::Permit { max } => Ok(FileKey::semaphore(&self.directory, stem(name), max)),
         }
     }
 
@@ -167,7 +167,11 @@ impl Driver for FileDriver {
 
     async fn holder(&self, key: &FileKey) -> LockResult<Option<Holder>> {
         let path = key.first();
-        holder::of(path, self.watch.waiting_file(path), &self.options).map_err(refusal)
+        let found = match key.permits() {
+            None => holder::of(path, self.watch.waiting_file(path), &self.options),
+            Some(permits) => holder::of_a_permit(key, permits, &self.options).await,
+        };
+        found.map_err(refusal)
     }
 
     fn keep_alive_fd(&self, grant: &FileGrant) -> LockResult<Option<OwnedFd>> {

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use distributed_lock_core::Holder;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
-use crate::key::LockPath;
+use crate::key::{FileKey, LockPath};
 use crate::open::{Access, open_existing};
 use crate::options::FileOptions;
 use crate::record;
@@ -26,21 +27,60 @@ pub(crate) fn of(
             None => return Ok(None),
         },
     };
-    let written = record::read(&file);
-    match locked_by(&file)? {
-        // Locks of processes that this one cannot see, in another container, are not listed either.
-        LockedBy::Nobody if written.as_ref().is_none_or(is_visible) => Ok(None),
-        LockedBy::Nobody => Ok(written),
-        LockedBy::Unknown => Ok(written),
-        LockedBy::Process(pid) if written.as_ref().is_some_and(|w| w.pid == Some(pid)) => {
-            Ok(written)
+    of_file(&file, &KernelLocks::now())
+}
+
+/// One of the holders of a semaphore's permits. Nothing waits for the closing of a slot.
+pub(crate) async fn of_a_permit(
+    key: &FileKey,
+    permits: u32,
+    options: &FileOptions,
+) -> io::Result<Option<Holder>> {
+    let locks = KernelLocks::now();
+    for number in 0..permits {
+        if let Some(slot) = open_existing(key.slot(number), Access::Read, options)?
+            && let Some(holder) = of_file(&slot.file, &locks)?
+        {
+            return Ok(Some(holder));
         }
-        LockedBy::Process(pid) => {
-            let mut holder = Holder::default();
-            holder.pid = Some(pid);
-            Ok(Some(holder))
-        }
+        // Thousands of slots must not hold up the runtime.
+        tokio::task::consume_budget().await;
     }
+    Ok(None)
+}
+
+fn of_file(file: &File, locks: &KernelLocks) -> io::Result<Option<Holder>> {
+    let written = record::read(file);
+    Ok(match locks.of(file)? {
+        LockedBy::Process(pid) if written.as_ref().is_some_and(|w| w.pid == Some(pid)) => written,
+        LockedBy::Process(pid) => Some(unrecorded(pid)),
+        // Locks of processes that this one cannot see, in another container, are not listed either. One
+        // that it sees would be.
+        LockedBy::Nobody => written.filter(|written| !is_here(written) && !has_run_here(written)),
+        // It may hold the lock as long as it runs.
+        LockedBy::Unknown => written.filter(|written| is_here(written) || !has_run_here(written)),
+    })
+}
+
+/// A process that has written nothing, such as `flock(1)`.
+fn unrecorded(pid: u32) -> Holder {
+    let mut holder = Holder::default();
+    holder.pid = Some(pid);
+    holder.host = Some(record::host());
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    holder.command = name.map(|name| record::one_line(name.trim_end()));
+    holder
+}
+
+/// Whether the recorded process runs, in this container.
+fn is_here(holder: &Holder) -> bool {
+    let pid = holder.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+/// Whether the recorded process, which may have ended, was one of this host or container.
+fn has_run_here(holder: &Holder) -> bool {
+    holder.host.as_ref() == Some(&record::host())
 }
 
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux lists file locks"))]
@@ -51,32 +91,49 @@ enum LockedBy {
     Unknown,
 }
 
+/// What the kernel says about who has locked what, at one moment.
 #[cfg(not(target_os = "linux"))]
-fn locked_by(_file: &File) -> io::Result<LockedBy> {
-    Ok(LockedBy::Unknown)
+struct KernelLocks;
+
+#[cfg(not(target_os = "linux"))]
+impl KernelLocks {
+    fn now() -> Self {
+        Self
+    }
+
+    fn of(&self, _file: &File) -> io::Result<LockedBy> {
+        Ok(LockedBy::Unknown)
+    }
 }
 
-/// Reads `/proc/locks`, whose lines are like
+/// What `/proc/locks` says at one moment, if it can be read. Its lines are like
 /// `12: FLOCK  ADVISORY  WRITE 4711 fe:00:1050646 0 EOF`; those who wait have `->` before `FLOCK`.
 #[cfg(target_os = "linux")]
-fn locked_by(file: &File) -> io::Result<LockedBy> {
-    let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return Ok(LockedBy::Unknown) };
-    let inode = crate::open::Inode::of_file(file)?.in_proc_locks();
-    let line = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    let held = line.filter(|f| f.get(1) == Some(&"FLOCK")).find(|f| f.get(5) == Some(&&*inode));
-    Ok(match held.and_then(|fields| fields.get(4)?.parse().ok()) {
-        Some(pid) if pid > 0 => LockedBy::Process(pid),
-        Some(_) => LockedBy::Unknown,
-        None => LockedBy::Nobody,
-    })
-}
+struct KernelLocks(Option<String>);
 
-fn is_visible(holder: &Holder) -> bool {
-    holder.pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+#[cfg(target_os = "linux")]
+impl KernelLocks {
+    fn now() -> Self {
+        Self(std::fs::read_to_string("/proc/locks").ok())
+    }
+
+    fn of(&self, file: &File) -> io::Result<LockedBy> {
+        let Some(locks) = &self.0 else { return Ok(LockedBy::Unknown) };
+        let inode = crate::open::Inode::of_file(file)?.in_proc_locks();
+        let line = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let held = line.filter(|f| f.get(1) == Some(&"FLOCK")).find(|f| f.get(5) == Some(&&*inode));
+        Ok(match held.and_then(|fields| fields.get(4)?.parse().ok()) {
+            Some(pid) if pid > 0 => LockedBy::Process(pid),
+            Some(_) => LockedBy::Unknown,
+            None => LockedBy::Nobody,
+        })
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::open::open_lock_file;
     use crate::record::Identity;
@@ -92,6 +149,7 @@ mod tests {
         let this = Some(std::process::id());
         let seen = of(key, None, &options).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label), (this, None), "without a line, by the kernel alone");
+        assert!(seen.host.is_some() && seen.command.is_some());
         Identity::of_this_process(Some("me")).write(&open.file);
         let seen = of(key, Some(Arc::clone(&open.file)), &options).unwrap().unwrap();
         assert_eq!((seen.pid, seen.label.as_deref()), (this, Some("me")));
@@ -118,5 +176,30 @@ mod tests {
         assert_eq!((seen.pid, seen.label), (Some(other.id()), None), "the line is stale");
         drop(other.stdin.take());
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_recorded_process_that_has_ended_is_no_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = FileKey::lock(directory.path(), "stem".into());
+        let open = open_lock_file(key.first(), &FileOptions::default()).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        let pid = ended.id();
+        ended.wait().unwrap();
+        let written = |host: &str| {
+            let line = format!("since=1795943231963 pid={pid} host={host}");
+            std::fs::write(key.first(), format!("{line:<255}\n")).unwrap();
+            record::read(&open.file).unwrap();
+        };
+        let unlisted = [KernelLocks(Some(String::new())), KernelLocks(None)];
+        written(&record::host());
+        for locks in &unlisted {
+            assert_eq!(of_file(&open.file, locks).unwrap(), None);
+        }
+        // In a container whose processes are not to be seen here.
+        written("another-container");
+        for locks in &unlisted {
+            assert_eq!(of_file(&open.file, locks).unwrap().unwrap().pid, Some(pid));
+        }
     }
 }

@@ -71,23 +71,30 @@ struct Files {
     stem: String,
     first: LockPath,
     turnstile: OnceLock<LockPath>,
+    /// How many slots a semaphore has; `None` of a lock.
+    permits: Option<u32>,
 }
 
 impl FileKey {
     /// The mutex and reader-writer lock of a stem.
     pub(crate) fn lock(directory: &Path, stem: String) -> Self {
-        Self::new(directory, stem, "lock")
+        Self::new(directory, stem, "lock", None)
     }
 
-    /// The semaphore of a stem.
-    pub(crate) fn semaphore(directory: &Path, stem: String) -> Self {
-        Self::new(directory, stem, "bell")
+    /// The semaphore of a stem. Its permits are no part of what it is equal to.
+    pub(crate) fn semaphore(directory: &Path, stem: String, permits: u32) -> Self {
+        Self::new(directory, stem, "bell", Some(permits))
     }
 
-    fn new(directory: &Path, stem: String, ending: &str) -> Self {
+    fn new(directory: &Path, stem: String, ending: &str, permits: Option<u32>) -> Self {
         let first = LockPath::new(directory, &stem, ending);
         let directory = directory.to_owned();
-        Self(Arc::new(Files { directory, stem, first, turnstile: OnceLock::new() }))
+        Self(Arc::new(Files { directory, stem, first, turnstile: OnceLock::new(), permits }))
+    }
+
+    /// How many slots a semaphore has; `None` of a lock.
+    pub(crate) fn permits(&self) -> Option<u32> {
+        self.0.permits
     }
 
     /// The file that it is known by: the main file of a lock, the bell of a semaphore.

@@ -67,8 +67,8 @@
 //! - *Release*: unlock, then close.
 //!
 //! The lock file, or slot, holds one line of 256 bytes, for people who wait: `since=` (milliseconds since
-//! 1970), ` pid=…`, ` host=…` and, if there is one, ` label=…` of whoever locked it last; spaces and
-//! a newline. It stays after release, and other programs write none: whether the file is locked, only
+//! 1970), ` pid=…`, ` host=…`, ` user=…`, ` command=…` (the program's name) and, if there is one, ` label=…`
+//! of the process that locked it last; spaces and a newline. Programs may add fields before the label. It stays after release, and other programs write none: whether the file is locked, only
 //! `flock` says.
 //!
 //! A counter that a crash has left empty, torn or full of NULs goes on from the clock. One with anything

@@ -1,8 +1,9 @@
 //! The content of a lock file: one line that says who holds it, for people who wait.
 //!
 //! The line is always [`LENGTH`] bytes long and written in place, so that the file is never
-//! truncated: `since=` (milliseconds since 1970, 13 digits), `pid=`, `host=` and, last because it may
-//! contain spaces, `label=`, separated by spaces; then spaces up to the closing newline. The line
+//! truncated: `since=` (milliseconds since 1970, 13 digits), `pid=`, `host=`, `user=`, `command=` (the
+//! program's name) and, last because it may contain spaces, `label=`, separated by spaces; then spaces up
+//! to the closing newline. The line
 //! informs; it decides nothing. It stays when the lock is released, and other programs that lock the
 //! file write none, so it is only believed while the kernel does not name somebody else.
 
@@ -17,6 +18,9 @@ use crate::clock::since_1970;
 /// The length of the line in bytes, newline included.
 pub(crate) const LENGTH: usize = 256;
 
+/// The longest name of a user or program that is written whole, in bytes.
+const LONGEST_NAME: usize = 32;
+
 const SINCE: &str = "since=";
 const SINCE_DIGITS: usize = 13;
 
@@ -26,10 +30,14 @@ pub(crate) struct Identity([u8; LENGTH]);
 
 impl Identity {
     pub(crate) fn of_this_process(label: Option<&str>) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let (pid, host) = (std::process::id(), one_word(&host));
+        let (pid, host, user) = (std::process::id(), host(), one_word(&user()));
+        let command = program().map(|name| format!(" command={}", one_word(&name)));
+        let command = command.unwrap_or_default();
         let label = label.map(|label| format!(" label={}", one_line(label))).unwrap_or_default();
-        let text = format!("{SINCE}{:0SINCE_DIGITS$} pid={pid} host={host}{label}", 0);
+        let text = format!(
+            "{SINCE}{:0SINCE_DIGITS$} pid={pid} host={host} user={user}{command}{label}",
+            0
+        );
         let mut line = [b' '; LENGTH];
         let end = floor_char_boundary(&text, LENGTH - 1);
         line[..end].copy_from_slice(&text.as_bytes()[..end]);
@@ -73,6 +81,8 @@ fn parse(line: &str) -> Option<Holder> {
         match field.split_once('=')? {
             ("pid", pid) => holder.pid = Some(pid.parse().ok()?),
             ("host", host) => holder.host = Some(host.to_owned()),
+            ("user", user) => holder.user = Some(user.to_owned()),
+            ("command", command) => holder.command = Some(command.to_owned()),
             ("since", millis) => {
                 let since = Duration::from_millis(millis.parse().ok()?);
                 holder.since = SystemTime::UNIX_EPOCH.checked_add(since);
@@ -83,7 +93,31 @@ fn parse(line: &str) -> Option<Holder> {
     Some(holder)
 }
 
-fn one_line(text: &str) -> String {
+/// The name of this host or container, as it is recorded.
+pub(crate) fn host() -> String {
+    one_word(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// As the environment names the user of this process, or its number.
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let number = || rustix::process::geteuid().as_raw().to_string();
+    named.map(|name| cut(&name)).find(|name| !name.is_empty()).unwrap_or_else(number)
+}
+
+/// The program's name without its directory.
+fn program() -> Option<String> {
+    let program = std::env::args_os().next()?;
+    let name = std::path::Path::new(&program).file_name()?.to_string_lossy().into_owned();
+    Some(cut(&name))
+}
+
+/// Leaves room for the label.
+fn cut(name: &str) -> String {
+    name[..floor_char_boundary(name, LONGEST_NAME)].to_owned()
+}
+
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -108,7 +142,7 @@ mod tests {
         let holder = read(&file).unwrap();
         assert_eq!(holder.pid, Some(std::process::id()));
         assert_eq!(holder.label.as_deref(), Some("nightly backup"));
-        assert!(holder.host.is_some());
+        assert!(holder.host.is_some() && holder.user.is_some() && holder.command.is_some());
         let held = holder.since.unwrap().elapsed().unwrap();
         assert!(held < Duration::from_secs(60), "{held:?}");
         assert_eq!(file.metadata().unwrap().len(), LENGTH as u64);

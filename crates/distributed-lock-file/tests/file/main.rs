@@ -8,6 +8,7 @@ mod faults;
 mod file_systems;
 mod first_start;
 mod flock_program;
+mod holder;
 mod loss;
 mod moved;
 mod neighbour;
