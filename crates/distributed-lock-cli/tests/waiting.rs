@@ -127,3 +127,17 @@ fn permits_are_counted() {
     assert_eq!(place.output(&["--permits", "65537", "name", "--", "true"]).0, 69);
     drop(holders);
 }
+
+#[test]
+fn a_waiter_for_a_permit_is_told_a_holder() {
+    let place = Place::new();
+    let holds = ["--permits", "1", "p", "--", "sh", "-c", support::HOLD];
+    let mut first = Running::start(&mut place.run(&holds));
+    first.out.expect("holding");
+    let mut second = Running::start(&mut place.run(&["--permits", "1", "p", "--", "true"]));
+    second.err.expect(&format!("dlock: waiting for \"p\", held by pid {} on ", first.pid()));
+    second.err.expect(": sh -c ");
+    first.end_input();
+    assert_eq!(first.status(), 0);
+    assert_eq!(second.status(), 0);
+}
