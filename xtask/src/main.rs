@@ -14,11 +14,11 @@ const HELP: &str = "\
 cargo xtask CHORE
 
   test    install what the tests need, then: tidy, format, clippy, tests, doc tests, docs,
-          every feature combination, examples, a check of the libraries for other platforms and
-          with the oldest Rust
+          every feature combination, examples, a check of libraries and dlock for other platforms
+          and with the oldest Rust
   bench   the benchmarks, release build
   model   RedLock under the model checker; writes docs/redlock-model.md
-  platforms  the libraries for other platforms and with the oldest Rust, as in `test`
+  platforms  libraries and dlock for other platforms and with the oldest Rust, as in `test`
   walk    five million steps of random walks of the Redis driver's requests
   tidy    the repository's own rules: length of files, no ignored tests, no markers left behind
 ";

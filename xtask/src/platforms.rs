@@ -1,5 +1,5 @@
-//! The libraries on platforms that no test runs on here, and with the oldest toolchain that may build
-//! them: each is checked, none is linked.
+//! The libraries and `dlock` on platforms that no test runs on here, and with the oldest toolchain that may
+//! build them: each is checked, none is linked.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use crate::cargo::{Done, root, run};
 
 /// What users build for their platforms.
-const LIBRARIES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "distributed-lock",
+    "distributed-lock-cli",
     "distributed-lock-core",
     "distributed-lock-file",
     "distributed-lock-postgres",
@@ -30,7 +31,7 @@ fn folder() -> PathBuf {
     Path::new(&target).join("platforms")
 }
 
-/// Checks all libraries with all features.
+/// Checks all of them with all features.
 pub(crate) fn check() -> Done {
     add_targets()?;
     for target in TARGETS {
@@ -58,7 +59,7 @@ fn cargo() -> Command {
 
 fn arguments(command: &mut Command) -> &mut Command {
     command.args(["check", "--quiet", "--all-features", "--target-dir"]).arg(folder());
-    command.args(LIBRARIES.iter().flat_map(|library| ["--package", library]));
+    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     // The profile optimizes some dependencies, for tests; a check needs no code of them.
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
 }

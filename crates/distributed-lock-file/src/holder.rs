@@ -106,6 +106,10 @@ impl KernelLocks {
     }
 }
 
+/// Room for some hundred lines of `/proc/locks`.
+#[cfg(target_os = "linux")]
+const LOCKS: usize = 1 << 15;
+
 /// What `/proc/locks` says at one moment, if it can be read. Its lines are like
 /// `12: FLOCK  ADVISORY  WRITE 4711 fe:00:1050646 0 EOF`; those who wait have `->` before `FLOCK`.
 #[cfg(target_os = "linux")]
@@ -114,7 +118,11 @@ struct KernelLocks(Option<String>);
 #[cfg(target_os = "linux")]
 impl KernelLocks {
     fn now() -> Self {
-        Self(std::fs::read_to_string("/proc/locks").ok())
+        // In large pieces: between two of them, a change of other locks can hide some.
+        let mut locks = Vec::with_capacity(LOCKS);
+        let read = File::open("/proc/locks")
+            .and_then(|mut file| io::Read::read_to_end(&mut file, &mut locks));
+        Self(read.ok().and_then(|_| String::from_utf8(locks).ok()))
     }
 
     fn of(&self, file: &File) -> io::Result<LockedBy> {

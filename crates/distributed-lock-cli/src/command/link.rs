@@ -4,10 +4,18 @@
 
 use std::time::Duration;
 
+use rustix::time::ClockId;
+
 use super::tree::Status;
 
 /// The length of every message.
 pub(crate) const LENGTH: usize = 8;
+
+/// What the reaper counts by; it goes on while the machine is suspended.
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
 
 /// Until when the command may run, as the clock that runs through a suspension counts.
 ///
@@ -18,7 +26,7 @@ pub(crate) struct Deadline(Duration);
 impl Deadline {
     /// So long from now.
     pub(crate) fn after(left: Duration) -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now = rustix::time::clock_gettime(CLOCK);
         let now = Duration::try_from(now).unwrap_or_default();
         Self(now.saturating_add(left))
     }

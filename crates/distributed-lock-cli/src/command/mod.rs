@@ -4,6 +4,7 @@
 //! control reach it as ever. Where it inherits what keeps the lock, `dlock` is its parent. Elsewhere a
 //! [`reaper`] is, which ends it when `dlock` is killed.
 
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux has a reaper"))]
 pub(crate) mod link;
 #[cfg(target_os = "linux")]
 pub(crate) mod reaper;
