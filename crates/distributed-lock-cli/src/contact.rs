@@ -7,15 +7,16 @@ use std::time::Duration;
 use distributed_lock::error::{LockError, NoAnswer};
 use tokio::time::Instant;
 
-/// How long an unbounded wait tries a service that has never answered.
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long an unbounded wait tries a service that has never answered: with a thousand processes that start
+/// together, some get their first answer late.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest, while there is no answer.
+/// The longest, while nothing is there.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest, while the service refuses: it may have no room, and many may ask.
-const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(4);
+/// The longest, while the service refuses or is slow: it may have no room or no time, because many ask.
+const LONGEST_PAUSE_CROWDED: Duration = Duration::from_secs(30);
 
 /// Whether the service has answered anything yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +62,11 @@ impl Default for Pauses {
 impl Pauses {
     pub(crate) fn after(&mut self, error: &LockError) -> Duration {
         let longest = match error {
-            LockError::Connection(_) => LONGEST_PAUSE,
-            _ => LONGEST_PAUSE_REFUSED,
+            LockError::Connection(_) if !is_slow(error) => LONGEST_PAUSE,
+            _ => LONGEST_PAUSE_CROWDED,
         };
         let pause = self.next.min(longest);
-        self.next = (pause * 2).min(LONGEST_PAUSE_REFUSED);
+        self.next = (pause * 2).min(LONGEST_PAUSE_CROWDED);
         pause.mul_f64(0.5 + random_fraction() / 2.0)
     }
 }
@@ -87,11 +88,11 @@ mod tests {
         let taken: Vec<_> = (0..50).map(|_| pauses.after(&refused)).collect();
         assert!(taken[0] >= FIRST_PAUSE / 2 && taken[0] <= FIRST_PAUSE, "{taken:?}");
         let late = &taken[10..];
-        let bounds = LONGEST_PAUSE_REFUSED / 2..=LONGEST_PAUSE_REFUSED;
+        let bounds = LONGEST_PAUSE_CROWDED / 2..=LONGEST_PAUSE_CROWDED;
         assert!(late.iter().all(|pause| bounds.contains(pause)), "{taken:?}");
         assert!(late.iter().any(|pause| *pause != late[0]), "{taken:?}");
-        let silent = LockError::connection(NoAnswer(FIRST_PAUSE));
-        assert!(pauses.after(&silent) <= LONGEST_PAUSE);
+        let absent = LockError::connection(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(pauses.after(&absent) <= LONGEST_PAUSE);
     }
 
     #[test]
