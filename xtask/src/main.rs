@@ -19,7 +19,8 @@ cargo xtask CHORE
   bench   the benchmarks, release build
   model   RedLock under the model checker; writes docs/redlock-model.md
   platforms  libraries and dlock for other platforms and with the oldest Rust, as in `test`
-  walk    five million steps of random walks of the Redis driver's requests
+  walk    random walks of the Redis driver's requests: five million steps on one server, and
+          one million on three
   tidy    the repository's own rules: length of files, no ignored tests, no markers left behind
 ";
 

@@ -73,10 +73,8 @@ pub(crate) static OF_ONE_SERVER: [Mutant; 17] = [
 /// Of several servers. What a round leaves behind has directed tests (row 49), and so have tokens: a walk
 /// seldom closes two links with the same round on them, or lets two owners draw at one moment.
 pub(crate) static OF_A_MAJORITY: [Mutant; 3] = [
-    Mutant::new("a second vote beside the first").scripts(&[(
-        "if is_free(mode, max) and not (mode == 's' and writer_waits()) then",
-        "if true then",
-    )]),
+    Mutant::new("a second vote beside the first")
+        .scripts(&[("if free and not (mode == 's' and writer_waits()) then", "if true then")]),
     Mutant::new("a vote for a writer beside readers").scripts(&[(
         "if is_marker(held) then return mode == 's' end",
         "if is_marker(held) then return true end",
