@@ -178,8 +178,9 @@ async fn row_23_a_server_that_loads() {
         "yes",
         "--enable-debug-command",
         "yes",
+        // 300 keys load for 4.5 s: a client connects to a server that is away only twice a second.
         "--key-load-delay",
-        "5000",
+        "15000",
         "--loading-process-events-interval-bytes",
         "1024",
     ];
