@@ -232,8 +232,8 @@ impl PostgresLockProviderBuilder {
         }
         if target.wants_read_only() {
             return Err(LockError::Config(
-                "target_session_attrs=read-only asks for a standby, whose locks exclude nobody on the \
-                 primary; use read-write"
+                "target_session_attrs=read-only asks for a standby, whose locks do not exclude those \
+                 on the primary; use read-write"
                     .into(),
             ));
         }

@@ -34,9 +34,9 @@
 //!   the last time that a reader of theirs did.
 //! - A wait needs one connection. Another one is opened some seconds later. Where more than three quarters
 //!   of the server's connections are in use, it is open only for a moment, about three times a minute; while
-//!   there is no room for it, the wait does without. Then an index build that waits for the wait's statement may take 50 s longer, a
-//!   lost answer is noticed within a minute, a waiter for permits that does not run is not passed, and
-//!   [`holder`](distributed_lock_core::traits::Provider::holder) is `None`.
+//!   there is no room for it, the wait does without. Then an index build that waits for the wait's statement
+//!   may take 50 s longer, a lost answer is noticed within a minute, a waiter for permits that does not run
+//!   is not passed, and [`holder`](distributed_lock_core::traits::Provider::holder) is `None`.
 //! - Whoever waits for a permit of a semaphore is told of each release. The permit of a holder that
 //!   died is found within a second.
 //! - The locks of one database on one primary. After a failover the new primary knows nothing of the

@@ -204,17 +204,18 @@ impl Client {
 
     /// Listens for messages on the link in use.
     pub(crate) async fn subscribe(self: &Arc<Self>) -> LockResult<()> {
-        let mut link = self.link().await?;
-        for is_last in [false, true] {
-            let question = Question::on(&link, self);
-            let result = link.subscribe(&self.channel).await;
-            question.answered();
-            match result {
-                Err(error) if cuts_link(&error) && !is_last => link = self.link().await?,
-                result => return result.map_err(lock_error),
-            }
+        match self.subscribe_on(&self.link().await?).await {
+            Err(error) if cuts_link(&error) => self.subscribe_on(&self.link().await?).await,
+            result => result,
         }
-        Err(lock_error(self.broken("the connection was closed twice")))
+        .map_err(lock_error)
+    }
+
+    async fn subscribe_on(self: &Arc<Self>, link: &Arc<Link>) -> ServerResult<()> {
+        let question = Question::on(link, self);
+        let result = link.subscribe(&self.channel).await;
+        question.answered();
+        result
     }
 
     fn usable(&self, current: Option<Id>) -> Option<Arc<Link>> {

@@ -54,10 +54,11 @@ impl Several {
         let was_sent = grant.is_released.swap(true, Ordering::Relaxed);
         let end = if self.is_alone(grant) { End::Alone } else { End::Whole };
         let (undone, failures) = self.undo(&grant.requests, end).await;
+        let may_be_undone = || was_sent || grant.requests.may_be_undone.load(Ordering::Relaxed);
         match undone {
             Undone::Released => Ok(()),
-            // The first request has released it, and its reply was lost.
-            Undone::Gone if was_sent && self.now() < grant.deadline() => Ok(()),
+            // An earlier request has released it, and its reply was lost.
+            Undone::Gone if may_be_undone() && self.now() < grant.deadline() => Ok(()),
             Undone::Gone => Err(LockError::LockLost(GONE.into())),
             Undone::Unknown => Err(failures.error(self)),
         }

@@ -1,5 +1,6 @@
 //! What an attempt has sent to several servers before it is granted.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distributed_lock_core::AttemptToken;
@@ -69,6 +70,8 @@ pub(super) struct RoundRequests {
     pub(super) owner: String,
     /// The attempt, if it waits in the queues.
     pub(super) waiter: Option<AttemptToken>,
+    /// A request that takes the vote back has left, and its reply was lost with its link.
+    pub(super) may_be_undone: AtomicBool,
     round: Mutex<Round>,
 }
 
@@ -80,7 +83,8 @@ impl RoundRequests {
         round: Round,
     ) -> Self {
         let round = if waiter.is_some() { round.in_queues() } else { round };
-        Self { key, slot, code, owner, waiter, round: Mutex::new(round) }
+        let may_be_undone = AtomicBool::new(false);
+        Self { key, slot, code, owner, waiter, may_be_undone, round: Mutex::new(round) }
     }
 
     /// Tells the machine of an event.

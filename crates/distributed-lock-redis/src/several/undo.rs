@@ -1,6 +1,7 @@
 //! Taking back votes: of rounds that were not won, of attempts that were given up, of holds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use distributed_lock_core::Mode;
@@ -148,12 +149,8 @@ impl Several {
                 Err(_) if link.is_broken() => {}
                 result => return result,
             }
-            // Where the vote is gone now, the request on the link that has ended took it back.
-            let link = member.link().await?;
-            match self.undo_over(&link, member, &requests, end).await? {
-                Answer::No => Ok(Answer::Yes),
-                answer => Ok(answer),
-            }
+            requests.may_be_undone.store(true, Ordering::Relaxed);
+            self.undo_over(&*member.link().await?, member, &requests, end).await
         };
         (server, undone.await)
     }

@@ -120,7 +120,7 @@ impl<S: Subject> World<'_, S> {
             self.release(index);
         }
         self.serve_all_settled().await?;
-        // A minority's vote keeps nobody out: one that a release has left is taken back later, on a
+        // A minority's vote keeps no other out: one that a release has left is taken back later, on a
         // thread whose time is real, and one of the dead runs out.
         if S::SERVERS > 1 {
             self.advance(bound + self.lease() + Duration::from_secs(1)).await?;
